@@ -28,7 +28,7 @@ from cars_rt.drivers.base import (
 )
 from cars_rt.drivers.flags import refuse_duration
 from cars_rt.drivers.images import ImageSettings, Rows
-from cars_rt.drivers.ndarray import Setting, sizes_of, stamp
+from cars_rt.drivers.ndarray import DOUBTFUL, EXPOSURE, Setting, sizes_of, stamp
 from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
@@ -55,6 +55,11 @@ NOTHING = (
 ENDS = "; with --acquire that ends it"
 OTHERS = "images of %s say %s: axis and dark are those of the run's first image"
 SAYS = "--exposure-ms %g: the images of %s say %g ms, which is taken"
+DOUBTS = (
+    "the images of %s say %s %g, and nobody says whether that is s, ms or us: give --exposure-ms, or have "
+    "them say %s, in s"
+)
+WINS = "--exposure-ms %g is taken: the images of %s say %s %g, which is that neither in s nor in ms or us"
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FIELDS = "field(value,codec,uniqueId,dimension,timeStamp,dataTimeStamp,attribute)"
 TOLD = 20  # attributes that are told in `start`
@@ -178,15 +183,11 @@ class Epics(Instrument):
         """A run of images like this one."""
         self._setting = Setting.of(value, image)
         self._rows = Rows(self._images, image.shape[0], image.dtype)
-        exposure, binned = self._setting.exposure_s, self._setting.binning
-        if (given_ms := self._settings.exposure_ms) is not None:
-            if not (exposure and self._setting.in_seconds):
-                exposure = given_ms / 1e3
-            elif warns and not alike(exposure * 1e3, given_ms):
-                log.warning(SAYS, given_ms, self._pv, exposure * 1e3)
-        self._exposure_s = exposure or 0.0
+        binned, told = self._setting.binning, self._setting.told
+        exposure_s = self._exposure(warns)
+        self._exposure_s = exposure_s or 0.0
         size = [each["size"] * by for each, by in zip(value["dimension"], binned, strict=True)]
-        facts: dict[str, Any] = dict(islice(self._setting.told.items(), TOLD))
+        facts: dict[str, Any] = dict(islice(told.items(), TOLD))
         facts |= {ROWS: self._rows.summed, "binning": list(binned)}
         facts["region"] = list(self._setting.offset) + size
         return self._axis.acquisition(
@@ -194,12 +195,28 @@ class Epics(Instrument):
             warns=warns,
             source=self._source,
             instrument=facts,
-            exposure_s=exposure or None,
+            exposure_s=exposure_s,
             dtype=self._rows.dtype,
             block=self._rows.tracks,
             numbers=Numbering(lowest=-(2**31), highest=2**31 - 1, spectra=self._rows.tracks),
             **self._about,
         )
+
+    def _exposure(self, warns: bool) -> float | None:
+        """Of the images in seconds, or as it is given; None where neither is known."""
+        said_s, doubtful = self._setting.exposure_s, self._setting.doubtful
+        given_ms = self._settings.exposure_ms
+        if given_ms is None:
+            if doubtful and warns:
+                log.warning(DOUBTS, self._pv, DOUBTFUL, doubtful, EXPOSURE)
+            return said_s
+        if said_s:
+            if warns and not alike(said_s * 1e3, given_ms):
+                log.warning(SAYS, given_ms, self._pv, said_s * 1e3)
+            return said_s
+        if doubtful and warns and not any(alike(doubtful, given_ms * each) for each in (1e-3, 1.0, 1e3)):
+            log.warning(WINS, given_ms, self._pv, DOUBTFUL, doubtful)
+        return given_ms / 1e3
 
     def _begin(self, monitor: "_Monitor", switch: "_Switch") -> Iterator[Waiting]:
         """Let go by what is of before this run: the image as it stands and, where the detector can be

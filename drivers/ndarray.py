@@ -12,8 +12,8 @@ from cars_rt.calibration.settings import alike, moving, said
 from cars_rt.drivers.base import InstrumentError
 
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
-IN_SECONDS = "AcquireTime"  # by what areaDetector says
-EXPOSURES = (IN_SECONDS, "ExposureTime")
+EXPOSURE = "AcquireTime"  # in seconds, by what areaDetector says
+DOUBTFUL = "ExposureTime"  # which some drivers mean in ms or us
 #: Attributes by the names that all drivers have for them; those above go before those below.
 OURS = {
     "Model": "model",
@@ -22,7 +22,8 @@ OURS = {
     "TemperatureActual": "temperature_c",
     "Temperature": "temperature_c",
 }
-PASSING = ("Counter", "TimeStamp", "EpicsTS", "AcquirePeriod", *EXPOSURES)  # in names of what is no setting
+#: In names of what is no setting.
+PASSING = ("Counter", "TimeStamp", "EpicsTS", "AcquirePeriod", EXPOSURE, DOUBTFUL)
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,19 @@ class Setting:
     offset: tuple[float, ...]
     binning: tuple[float, ...]
     exposure_s: float | None
-    in_seconds: bool  # certainly: of others some mean ms or us
+    doubtful: float | None  # an exposure of which nobody says the unit; None where there is the other one
     told: dict[str, Any]  # its attributes, in our words
 
     @classmethod
     def of(cls, value: Any, image: NDArray[Any]) -> "Setting":
         sizes, attributes = value["dimension"], _attributes(value)
+        exposure_s = _positive(attributes.get(EXPOSURE))
         return cls(
             f"{sizes_of(image.shape)} {image.dtype.name}",
             tuple(float(each["offset"]) for each in sizes),
             tuple(float(max(each["binning"], 1)) for each in sizes),
-            next((known for name in EXPOSURES if isinstance(known := attributes.get(name), float)), None),
-            isinstance(attributes.get(IN_SECONDS), float),
+            exposure_s,
+            None if exposure_s else _positive(attributes.get(DOUBTFUL)),
             _settings(attributes),
         )
 
@@ -60,6 +62,9 @@ class Setting:
         then, here = self.exposure_s, now.exposure_s
         if then is not None and here is not None and not alike(then, here):
             return f"changed their exposure from {then * 1e3:g} to {here * 1e3:g} ms"
+        then, here = self.doubtful, now.doubtful
+        if then is not None and here is not None and not alike(then, here):
+            return f"changed their {DOUBTFUL} from {then:g} to {here:g}"
         then, here = self.told.get("gain"), now.told.get("gain")
         if then is not None and here is not None and not alike(then, here):
             return f"changed their gain from {said(then)} to {said(here)}"
@@ -88,8 +93,11 @@ def _attributes(value: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in value["attribute"]:
         known, name = each["value"], str(each["name"])[:64]
-        if isinstance(known, bool | int | float) and math.isfinite(known):
-            found[name] = float(known) if isinstance(known, bool) else known
+        if isinstance(known, bool):
+            if name not in (EXPOSURE, DOUBTFUL):
+                found[name] = float(known)
+        elif isinstance(known, int | float) and math.isfinite(known):
+            found[name] = known
         elif isinstance(known, str) and name.isascii():
             found[name] = known[:200]
     return found
@@ -105,6 +113,10 @@ def _settings(attributes: dict[str, Any]) -> dict[str, Any]:
         if name in told:
             ours.setdefault(known, told.pop(name))
     return ours | {name: what for name, what in told.items() if not any(each in name for each in PASSING)}
+
+
+def _positive(known: object) -> float | None:
+    return float(known) if isinstance(known, int | float) and known > 0 else None
 
 
 def sizes_of(sizes: Any) -> str:

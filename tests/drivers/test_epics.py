@@ -412,20 +412,49 @@ def test_settings_have_the_names_of_all_drivers_and_what_passes_is_none(detector
     one.unplug()
 
 
-def test_exposure_of_another_unit_does_not_go_before_the_flag(detector: Any) -> None:
-    """Of GenICam it is in microseconds: the detector was awaited for hours."""
+@pytest.mark.parametrize(
+    ("told", "exposure_ms", "exposure_s", "warned"),
+    [
+        ({"ExposureTime": 10_000.0}, 10.0, 0.01, ""),  # of GenICam, in us
+        (
+            {"ExposureTime": 10_000.0},
+            None,
+            None,
+            "say ExposureTime 10000, and nobody says whether that is s, ms",
+        ),
+        (
+            {"ExposureTime": 0.4},
+            10.0,
+            0.01,
+            "--exposure-ms 10 is taken: the images of cam:Image say Exposure",
+        ),
+        ({"ExposureTime": 0.4, "AcquireTime": 0.01}, None, 0.01, ""),
+        ({"AcquireTime": True, "ExposureTime": True}, None, None, ""),
+    ],
+)
+def test_only_an_exposure_in_seconds_is_believed(
+    told: dict[str, Any],
+    exposure_ms: float | None,
+    exposure_s: float | None,
+    warned: str,
+    detector: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By one in microseconds the detector was awaited for hours."""
 
-    class InMicroseconds(Told):
+    class Saying(Detector):
         def value(self, number: int) -> Any:
             value = super().value(number)
-            value["attribute"] = [{"name": "ExposureTime", "value": 10_000.0}]
+            value["attribute"] = [{"name": name, "value": what} for name, what in told.items()]
             return value
 
-    one = InMicroseconds()
+    one = Saying()
     detector.here(one)
-    made = driven(Subject(make=epics(replace(SETTINGS, exposure_ms=10.0), spectra=4), spectra=4))
+    made = driven(Subject(make=epics(replace(SETTINGS, exposure_ms=exposure_ms), spectra=4), spectra=4))
     one.unplug()
-    assert [each.exposure_s for each in made.starts] == [0.01] and made.totals[0].sent == 4
+    assert [each.exposure_s for each in made.starts] == [exposure_s] and made.totals[0].sent == 4
+    said = [each for each in caplog.messages if "images of cam:Image" in each]
+    assert len(said) == bool(warned) and warned in "".join(said)
 
 
 @pytest.mark.parametrize("exposure_ms", [400.0, 1.0004])
@@ -450,7 +479,7 @@ def test_exposure_and_colour_are_found_however_many_attributes_there_are(detecto
         def value(self, number: int) -> Any:
             value = super().value(number)
             told = {f"Motor{axis}": float(axis) for axis in range(40)}
-            told |= {"AcquireTime": 0.25, "ColorMode": self.colour}
+            told |= {"AcquireTime": 1, "ColorMode": self.colour}
             value["attribute"] = [{"name": name, "value": what} for name, what in told.items()]
             return value
 
@@ -458,7 +487,7 @@ def test_exposure_and_colour_are_found_however_many_attributes_there_are(detecto
     detector.here(one)
     instrument = epics(replace(SETTINGS, acquire=None))()
     about = instrument.acquisition()
-    assert about.exposure_s == 0.25 and len(about.instrument) == 23 and "Motor19" in about.instrument
+    assert about.exposure_s == 1.0 and len(about.instrument) == 23 and "Motor19" in about.instrument
     one.colour = 2
     one.images.post(one.value(1))
     with pytest.raises(InstrumentError, match="in colour"):
