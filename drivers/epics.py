@@ -60,6 +60,7 @@ DOUBTS = (
     "them say %s, in s"
 )
 WINS = "--exposure-ms %g is taken: the images of %s say %s %g, which is that neither in s nor in ms or us"
+LEFT_OUT = "of the %d attributes of images of %s, a run says %d: those of axis and darks before others"
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FIELDS = "field(value,codec,uniqueId,dimension,timeStamp,dataTimeStamp,attribute)"
 TOLD = 20  # attributes that are told in `start`
@@ -186,6 +187,8 @@ class Epics(Instrument):
         binned, told = self._setting.binning, self._setting.told
         exposure_s = self._exposure(warns)
         self._exposure_s = exposure_s or 0.0
+        if warns and len(told) > TOLD:
+            log.info(LEFT_OUT, len(told), self._pv, TOLD)
         size = [each["size"] * by for each, by in zip(value["dimension"], binned, strict=True)]
         facts: dict[str, Any] = dict(islice(told.items(), TOLD))
         facts |= {ROWS: self._rows.summed, "binning": list(binned)}

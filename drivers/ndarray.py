@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cars_rt.calibration.darks import other_kind
-from cars_rt.calibration.settings import alike, moving, said
+from cars_rt.calibration.darks import is_temperature, other_kind, tells_apart
+from cars_rt.calibration.settings import alike, moves_lines, moving, said
 from cars_rt.drivers.base import InstrumentError
 
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
@@ -35,7 +35,7 @@ class Setting:
     binning: tuple[float, ...]
     exposure_s: float | None
     doubtful: float | None  # an exposure of which nobody says the unit; None where there is the other one
-    told: dict[str, Any]  # its attributes, in our words
+    told: dict[str, Any]  # its attributes, in our words: first what matters to axis and darks
 
     @classmethod
     def of(cls, value: Any, image: NDArray[Any]) -> "Setting":
@@ -112,7 +112,13 @@ def _settings(attributes: dict[str, Any]) -> dict[str, Any]:
     for name, known in OURS.items():
         if name in told:
             ours.setdefault(known, told.pop(name))
-    return ours | {name: what for name, what in told.items() if not any(each in name for each in PASSING)}
+    others = [name for name in told if not any(each in name for each in PASSING)]
+    return ours | {name: told[name] for name in sorted(others, key=_rank)}
+
+
+def _rank(name: str) -> int:
+    """Where an attribute stands among those that a run says, of which there may be too many."""
+    return 0 if moves_lines(name) or tells_apart(name) else 1 if is_temperature(name) else 2
 
 
 def _positive(known: object) -> float | None:

@@ -83,7 +83,7 @@ def same_kind(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def other_kind(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Names of the settings by which darks are told apart, and that are others now."""
-    return filter(_tells_apart, _changed(then, now))
+    return filter(tells_apart, _changed(then, now))
 
 
 def replaces(now: Mean, then: Mean) -> bool:
@@ -153,22 +153,24 @@ def changed_since(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, was in then.items():
-        here, within = now.get(name), WARMER_K if _is_temperature(name) else 0.0
-        if (within or _tells_apart(name)) and here is not None and not alike(was, here, within):
+        here, within = now.get(name), WARMER_K if is_temperature(name) else 0.0
+        if (within or tells_apart(name)) and here is not None and not alike(was, here, within):
             yield name
 
 
 def _told(settings: Mapping[str, Any]) -> set[str]:
     """What settings say of the kind of a dark."""
     rows = any(_number(settings, *where) is not None for where in ((ROWS, 0), ("region", 3)))
-    return ({ROWS} if rows else set()) | {name for name in settings if _tells_apart(name)}
+    return ({ROWS} if rows else set()) | {name for name in settings if tells_apart(name)}
 
 
-def _tells_apart(name: str) -> bool:
+def tells_apart(name: str) -> bool:
+    """Whether darks are told apart by a setting of this name."""
     return any(word in _plain(name) for word in OF_DARKS) and not is_reading(_plain(name))
 
 
-def _is_temperature(name: str) -> bool:
+def is_temperature(name: str) -> bool:
+    """Whether a setting of this name is one, which drifts."""
     return TEMPERATURE in _plain(name)
 
 

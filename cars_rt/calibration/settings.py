@@ -46,12 +46,17 @@ def is_reading(name: str) -> bool:
     return any(word in name for word in READINGS)
 
 
+def moves_lines(name: str) -> bool:
+    """Whether a setting says by its name where a spectrograph is set to."""
+    words = name.lower()
+    return any(word in words for word in OF_LINES) and not is_reading(words)
+
+
 def moving(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Names of the settings that are others now, as far as both say them, and move lines."""
     for name, here in now.items():
         was = then.get(name)
-        words = name.lower()
-        if was is None or not any(word in words for word in OF_LINES) or is_reading(words):
+        if was is None or not moves_lines(name):
             continue
         if not alike(was, here, AT_ZERO if 0 in (was, here) else 0.0, STANDS):
             yield name

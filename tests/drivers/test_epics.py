@@ -472,14 +472,19 @@ def test_exposure_that_images_say_goes_before_the_flag(
     assert caplog.messages == [warned] * (exposure_ms == 400)
 
 
-def test_exposure_and_colour_are_found_however_many_attributes_there_are(detector: Any) -> None:
+def test_exposure_and_colour_are_found_however_many_attributes_there_are(
+    detector: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beyond the twentieth, a grating was left out, and that was not said."""
+    caplog.set_level("INFO")
+
     class Talkative(Detector):
         colour = 0
 
         def value(self, number: int) -> Any:
             value = super().value(number)
             told = {f"Motor{axis}": float(axis) for axis in range(40)}
-            told |= {"AcquireTime": 1, "ColorMode": self.colour}
+            told |= {"AcquireTime": 1, "ColorMode": self.colour, "Temperature2": 20.0, "Grating": 600.0}
             value["attribute"] = [{"name": name, "value": what} for name, what in told.items()]
             return value
 
@@ -487,7 +492,14 @@ def test_exposure_and_colour_are_found_however_many_attributes_there_are(detecto
     detector.here(one)
     instrument = epics(replace(SETTINGS, acquire=None))()
     about = instrument.acquisition()
-    assert about.exposure_s == 1.0 and len(about.instrument) == 23 and "Motor19" in about.instrument
+    assert about.exposure_s == 1.0 and len(about.instrument) == 23  # AcquireTime has no point
+    assert [*about.instrument][:4] == ["Grating", "Temperature2", "Motor0", "Motor1"]
+    frames = instrument.frames()
+    assert next(frames) == Waiting("the detector")
+    one.images.post(one.value(1))
+    assert any(isinstance(each, Acquisition) for each in frames)
+    frames.close()
+    assert "of the 42 attributes of images of cam:Image, a run says 20: those of axis and" in caplog.text
     one.colour = 2
     one.images.post(one.value(1))
     with pytest.raises(InstrumentError, match="in colour"):
