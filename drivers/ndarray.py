@@ -14,6 +14,15 @@ from cars_rt.drivers.base import InstrumentError
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
 EXPOSURE = "AcquireTime"  # in seconds, by what areaDetector says
 DOUBTFUL = "ExposureTime"  # which some drivers mean in ms or us
+#: In names of what only a spectrograph or a camera is set to: a centre, a gain, a baseline may be that of
+#: something else at the facility.
+SETS = (
+    "grating", "turret", "wavelength", "spectro", "preampgain", "emgain", "readoutmode", "readoutrate",
+    "readoutspeed", "readoutport", "adcspeed", "pixelformat", "pixeltype", "bitdepth", "sensormode",
+    "outputamplifier", "blacklevel",
+)  # fmt: skip
+OTHERS = " (if that changes neither axis nor dark, leave the attribute out)"
+AT_REST = 0.01  # of whatever unit: what is set to zero reads less
 #: Attributes by the names that all drivers have for them; those above go before those below.
 OURS = {
     "Model": "model",
@@ -65,17 +74,24 @@ class Setting:
         then, here = self.doubtful, now.doubtful
         if then is not None and here is not None and not alike(then, here):
             return f"changed their {DOUBTFUL} from {then:g} to {here:g}"
-        then, here = self.told.get("gain"), now.told.get("gain")
-        if then is not None and here is not None and not alike(then, here):
-            return f"changed their gain from {said(then)} to {said(here)}"
+        for name, (was, here) in self._others(now).items():
+            plain = name.lower().replace("_", "").replace(" ", "")
+            ends = name == "gain" or any(word in plain for word in SETS)
+            if ends and not alike(was, here, AT_REST):
+                remedy = "" if name == "gain" else OTHERS
+                return f"changed their {name} from {said(was)} to {said(here)}{remedy}"
         return ""
 
     def others(self, now: "Setting") -> dict[str, str]:
         """What else a dark or the axis depends on by its name, and is said to be another one now, in words.
         Names are the facility's, and some readings are never the same twice."""
+        changed = self._others(now).items()
+        return {name: f"{name} {said(here)} in place of {said(was)}" for name, (was, here) in changed}
+
+    def _others(self, now: "Setting") -> dict[str, tuple[Any, Any]]:
         told = {name: what for name, what in self.told.items() if now.told.get(name) not in (what, "")}
         names = (*moving(told, now.told), *other_kind(told, now.told))
-        return {name: f"{name} {said(now.told[name])} in place of {said(told[name])}" for name in names}
+        return {name: (told[name], now.told[name]) for name in names}
 
 
 def stamp(value: Any) -> int | None:

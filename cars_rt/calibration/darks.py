@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -164,11 +165,13 @@ def _told(settings: Mapping[str, Any]) -> set[str]:
     return ({ROWS} if rows else set()) | {name for name in settings if tells_apart(name)}
 
 
+@lru_cache(1024)  # a driver asks for each image
 def tells_apart(name: str) -> bool:
     """Whether darks are told apart by a setting of this name."""
     return any(word in _plain(name) for word in OF_DARKS) and not is_reading(_plain(name))
 
 
+@lru_cache(1024)
 def is_temperature(name: str) -> bool:
     """Whether a setting of this name is one, which drifts."""
     return TEMPERATURE in _plain(name)

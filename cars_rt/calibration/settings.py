@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 WHICH_CAMERA = ("model", "serial")  # settings that say which one it is
@@ -15,7 +16,7 @@ OF_DARKS = (
     "outputamplifier", "blacklevel", "baseline",
 )  # fmt: skip
 TEMPERATURE = "temperature"  # likewise, but it drifts, and tells no darks apart
-READINGS = (TEMPERATURE, "time")  # such as SensorReadoutTime: never twice the same, and set by nobody
+READINGS = (TEMPERATURE, "time", "status", "state")  # such as SensorReadoutTime, which nobody sets
 ROUNDED = 1e-3  # relative: cameras round exposures to lines and clocks, and gains, and that changes no dark
 STANDS = 5e-5  # relative: by less a spectrograph's own reading varies, 0.04 nm at 800 nm,
 AT_ZERO = 1e-3  # or so much of whatever unit where it stands at zero
@@ -46,6 +47,7 @@ def is_reading(name: str) -> bool:
     return any(word in name for word in READINGS)
 
 
+@lru_cache(1024)  # a driver asks for each image
 def moves_lines(name: str) -> bool:
     """Whether a setting says by its name where a spectrograph is set to."""
     words = name.lower()

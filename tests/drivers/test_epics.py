@@ -19,12 +19,15 @@ from helpers import PATIENCE_S
 
 pytest.importorskip("p4p", reason="PVAccess is not installed: p4p")
 
+from p4p.nt import NTNDArray
+
 from cars_rt.drivers import Acquisition, Block, InstrumentError, Waiting
 from cars_rt.drivers import epics as module
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.conformance import TRIALS, Subject, attempt
 from cars_rt.drivers.epics import Epics, EpicsSettings
 from cars_rt.drivers.images import ImageSettings
+from cars_rt.drivers.ndarray import Setting
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.drivers.trial import driven
 from cars_rt.protocol import Reason
@@ -164,6 +167,10 @@ class Told(Detector):
         ({"offset": 500}, "changed their offset from 0 x 0 to 500 x 0"),
         ({"binning": 2}, "changed their binning from 1 x 1 to 2 x 1"),
         ({"Gain": 4.0}, "changed their gain from 2 to 4"),
+        (
+            {"CentreWavelength": 700.0},
+            "changed their CentreWavelength from 800 to 700 (if that changes neither",
+        ),
         ({"CentreWavelength": 800.7}, ""),
         ({"CentreWavelength": 800.01, "GratingTemperature": 24.5}, ""),
     ],
@@ -198,6 +205,39 @@ def test_run_is_as_its_first_image_says_and_ends_when_another_one_says_otherwise
     assert said in str(made.error)
     warned = "images of cam:Image say CentreWavelength 800.7 in place of 800: axis and dark are those of"
     assert sum(warned in each for each in caplog.messages) == (changed.get("CentreWavelength") == 800.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "then", "now", "ends", "warned"),
+    [
+        ("Turret", 1, 2, True, True),
+        ("Grating", "600/500", "300/750", True, True),
+        ("SpectrographCentre", 800.0, 801.0, True, True),
+        ("CentreWavelength", 0.0, 0.004, False, True),  # at zero order
+        ("PreAmpGain", 1.0, 2.0, True, True),
+        ("ADCSpeed", 100, 50, True, True),
+        ("SampleCentreX", 1.0, 2.0, False, True),  # of a stage
+        ("IonChamberGain", 1.0, 10.0, False, True),
+        ("SensorReadoutTime", 0.0123, 0.0135, False, False),
+        ("ReadoutStatus", "idle", "busy", False, False),
+        ("GratingTemperature", 20.0, 30.0, False, False),
+        ("RingCurrent", 101.0, 98.0, False, False),
+    ],
+)
+def test_what_ends_a_run_and_what_is_warned_of(
+    name: str, then: Any, now: Any, ends: bool, warned: bool
+) -> None:
+    """A grating that moved gave a run that was complete."""
+    image = np.zeros((ROWS, COLUMNS), np.uint16)
+
+    def setting(known: Any) -> Setting:
+        value = NTNDArray().wrap(image)
+        value["attribute"] = [{"name": name, "value": known}]
+        return Setting.of(value, image)
+
+    one, other = setting(then), setting(now)
+    assert (bool(one.change(other)), bool(one.others(other))) == (ends, warned)
+    assert not one.change(one) and not one.others(one)
 
 
 def test_another_size_before_the_run_is_that_of_the_run(detector: Any) -> None:
