@@ -157,7 +157,9 @@ const CarsRT = (() => {
     const [by, , [ends]] = said.limits ?? ["auto", "", []];
     $("as-now").disabled = !ends;
     if ($("by").value !== "hand") {
-      $("by").value = by;  // also where it was just chosen, and holds for what is no longer shown
+      // Also where it was just chosen, and holds for what is no longer shown. By hand is what only this box sets: the
+      // server still says it, until it has read that something else was chosen.
+      if (by !== "hand") $("by").value = by;
       if (ends) [$("lower").value, $("upper").value] = ends.map((each) => each.toPrecision(4));
     }
     if (said.theme) {
