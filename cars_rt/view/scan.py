@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,7 @@ from cars_rt.view.grid import Floats, Grid, Trail
 from cars_rt.view.quantity import Kind, Quantity
 
 PLANE_BYTES = 16e6  # of the map of one band: four million cells
-PASSED = 10  # times as many bundles as between two long pauses, after which no other is expected
-LONG_S, LAST = 1.0, 10  # longer pauses between two bundles; the last ones tell how long nothing comes
+MOST_PAUSES, ALIKE = 16, 1.25  # the longest ones are kept; about as long is within this factor
 TRAIL_ROWS = 16_384  # moments of point measurements that are kept apart
 
 
@@ -65,8 +65,7 @@ class Scan:
         self.begun = time.monotonic()
         self.touched = self.begun  # when anything came last
         self._bundled = self.begun  # when a bundle came last
-        self._pauses = deque([0.0, 0.0, 0.0], LAST)  # s, the last long ones; two are no rule
-        self._since, self._apart = -math.inf, 10.0  # bundles since the last of them; between two, at most
+        self._pauses: list[float] = []  # s, between two bundles; the longest ones, longest first
 
     def _grid(self, depth: int, most_bytes: float) -> Grid:
         if self.start.scan is None:
@@ -91,9 +90,10 @@ class Scan:
 
     @property
     def between_s(self) -> float:
-        """For so long nothing comes in this run though all is well, as far as that is known. The longest
-        pauses are no measure: the daemon may have been paused."""
-        return max(self.start.exposure_s or 0.0, sorted(self._pauses)[len(self._pauses) // 2])
+        """For so long nothing comes in this run though all is well, as far as that is known: such as between
+        planes of a stack. What came once may be the instrument held up; about as long twice is expected."""
+        twice = (less for more, less in pairwise(self._pauses) if more <= ALIKE * less)
+        return max(self.start.exposure_s or 0.0, next(twice, 0.0))
 
     @property
     def thinned(self) -> bool:
@@ -105,12 +105,7 @@ class Scan:
         bands = frame.bands or ()
         values = np.asarray(frame.block, np.float32)
         self._touch(frame)
-        self._since += 1
-        if (pause := self.touched - self._bundled) > LONG_S:  # such as between planes of a stack
-            self._pauses.append(pause)
-            self._apart, self._since = max(self._apart, self._since), 0.0
-        elif self._since > PASSED * self._apart:  # they are over: the stage moves no more
-            self._pauses.extend([0.0] * LAST)
+        self._pauses = sorted([*self._pauses, self.touched - self._bundled], reverse=True)[:MOST_PAUSES]
         self._bundled = self.touched
         if bands != self.bands:
             self._change_bands(bands)
