@@ -264,6 +264,16 @@ def test_cells_of_two_planes_are_said_to_be(
     assert ("Where planes meet, means are of two of them." in beat(page)["words"]) is mixed
 
 
+def test_the_outline_is_that_of_one_plane_also_of_the_first_one() -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(12, 2)
+    scan.take_bundle(bundle(0, np.ones((8, 1)), (FIRST,)))
+    for planes, plane, rows in ((1, 0, 12), (4, 0, 3), (4, 2, 3), (2, 0, 6), (1, 0, 12)):
+        ask(page, "planes", count=planes, plane=plane)
+        beat(page)
+        assert page.map.outline.data["bottom"] == [rows]
+
+
 def test_what_is_chosen_in_a_plane_of_a_stack_ends_where_it_does() -> None:
     page = a_page()
     side = SCREEN + 2  # so large that zooming in shows finer cells

@@ -106,7 +106,7 @@ class MapView:
         plot.on_event("tap", lambda event: tapped(event.x, event.y))
         self._wished = wished
         self.scan: Scan | None = None
-        self.top = 0  # the scan's row that is the first one of the plane shown
+        self.top = self._rows = 0  # of the plane shown: its first row in the scan, and how many it has
         self._pictures: list[Picture] = []
         self._ranges: Ranges = []  # of the colours, one for each channel; empty: to be found
         self._known = False  # they are those of numbers
@@ -125,8 +125,8 @@ class MapView:
         quantities = list(what.channels) if isinstance(what, Composite) else [what]
         window = zoom or Window(plane[0], 0, plane[0] + plane[1], scan.shape[1])
         self._pictures = alike(scan, quantities, window)
-        new = scan is not self.scan or plane[0] != self.top
-        self.scan, self.top, self._window = scan, plane[0], window
+        new = scan is not self.scan or plane != (self.top, self._rows)
+        self.scan, (self.top, self._rows), self._window = scan, plane, window
         self._ranges, self._known = [], False
         composite = isinstance(what, Composite)
         shown, hidden = (self.colours, self.numbers) if composite else (self.numbers, self.colours)
@@ -136,7 +136,7 @@ class MapView:
         self.hover.tooltips = [place] if composite else [place, VALUE]
         self.plot.title.text = what.title
         if new:
-            self._frame(scan, plane[1])
+            self._frame(scan)
             self.unmark()
         self._whole = True
 
@@ -144,9 +144,9 @@ class MapView:
         """Show nothing, and let the scan's memory go."""
         self.scan, self._pictures = None, []
 
-    def _frame(self, scan: Scan, rows: int) -> None:
+    def _frame(self, scan: Scan) -> None:
         down, across = self.steps
-        right, bottom = scan.shape[1] * across, rows * down
+        right, bottom = scan.shape[1] * across, self._rows * down
         self.outline.data = {"left": [0], "right": [right], "top": [0], "bottom": [bottom]}
         unit = _unit(scan)
         self.plot.xaxis.axis_label, self.plot.yaxis.axis_label = f"x ({unit})", f"y ({unit})"
