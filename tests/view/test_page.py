@@ -240,6 +240,23 @@ def test_colours_are_spread_as_wished(room: Room) -> None:
     page.select_option("#by", "auto")
 
 
+def test_labels_of_the_colour_bar_have_room_and_are_told_apart(room: Room) -> None:
+    label = "eyes.model('map').right[0].formatter.doFormat"
+    for ticks, expected in (
+        ([0, 0.2, 0.4], ["0", "0.2", "0.4"]),
+        ([0.001, 0.0015, 0.002], ["0.0010", "0.0015", "0.0020"]),
+        ([-5e-5, 0, 5e-5], ["−5e−5", "0", "5e−5"]),
+        ([1.5e-9, 2e-9], ["1.5e−9", "2.0e−9"]),
+        ([12346, 12346.5], ["12346.0", "12346.5"]),
+        ([2e9, 4e9], ["2e9", "4e9"]),
+        ([0.25], ["0.250"]),
+        ([2000000, 4000000], ["2000000", "4000000"]),
+    ):
+        assert room.browser.page.evaluate(f"{label}({ticks})") == expected
+    view = "Bokeh.index.find_one(eyes.model('map'))"
+    room.browser.until(f"{view}.canvas_view.bbox.width - {view}.frame.bbox.right >= 94")
+
+
 def test_pins_peaks_substances_logarithm_and_the_dark(room: Room) -> None:
     page = room.browser.page
     page.click("#latest")

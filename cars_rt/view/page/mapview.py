@@ -9,6 +9,7 @@ import numpy as np
 from bokeh.models import (
     ColorBar,
     ColumnDataSource,
+    CustomJSTickFormatter,
     DataRange1d,
     HoverTool,
     MetricLength,
@@ -27,6 +28,18 @@ from cars_rt.view.scan import Scan
 LIMITS_S = 0.5  # between two looks at the percentiles
 CLOSE = 0.02  # limits that differ by less of their range stay
 VALUE = ("value", "@image{0.0000}")
+BORDER, BAR = 8, 94  # around the plot; with the colour bar: its place is as wide before there are labels
+# Labels of the colour bar: as many digits as tell one tick from the next, and some 8 characters at most.
+LABEL = """
+    const digit = (number) => Math.floor(Math.log10(Math.abs(number)) + 1e-9);
+    const within = (number, most) => Math.max(Math.min(number, most), 0);
+    const first = digit(Math.max(...ticks.map(Math.abs)));
+    const last = ticks.length > 1 ? digit(ticks[1] - ticks[0]) : first - 2;
+    const plain = -3 <= first && first <= 6;
+    const text = tick === 0 ? "0" : plain ? tick.toFixed(within(-last, 5 - Math.max(first, 0)))
+        : tick.toExponential(within(digit(tick) - last, 2));
+    return text.replace("e+", "e").replaceAll("-", "\u2212");
+"""
 
 
 class MapView:
@@ -47,7 +60,7 @@ class MapView:
             toolbar_location="above",
             x_range=DataRange1d(range_padding=0.02),
             y_range=DataRange1d(flipped=True, range_padding=0.02),
-            min_border=8,
+            min_border=BORDER,
         )
         self.missing = plot.quad(
             "left",
@@ -83,7 +96,8 @@ class MapView:
         plot.quad("left", "right", "top", "bottom", source=self.box, line_width=4, **white)
         plot.scatter("x", "y", source=self.cross, marker="circle", size=13, line_width=5, **white)
         plot.scatter("x", "y", source=self.cross, marker="cross", size=18, line_width=4, **white)
-        self.bar = ColorBar(color_mapper=self.mapper, padding=4, title="", width=14)
+        label = CustomJSTickFormatter(code=LABEL)
+        self.bar = ColorBar(color_mapper=self.mapper, padding=4, title="", width=14, formatter=label)
         plot.add_layout(self.bar, "right")
         self.scale = ScaleBar(
             range=plot.x_range,
@@ -131,6 +145,7 @@ class MapView:
         composite = isinstance(what, Composite)
         shown, hidden = (self.colours, self.numbers) if composite else (self.numbers, self.colours)
         shown.drawn.visible, hidden.drawn.visible, self.bar.visible = True, False, not composite
+        self.plot.min_border_right = BORDER if composite else BAR
         self.hover.renderers = [shown.drawn]
         place = (f"x, y ({_unit(scan)})", "$x{0.0}, $y{0.0}")
         self.hover.tooltips = [place] if composite else [place, VALUE]
