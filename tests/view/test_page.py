@@ -460,3 +460,9 @@ def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> No
             "low 900–950",
             "high 1200–1250",
         ]
+        page.set_viewport_size({"width": 1280, "height": 720})  # where controls leave the least room
+        room.raw.run("six", spectra_of(40), block=4)
+        room.browser.until("!document.querySelector('#trend').hidden")
+        box = "document.querySelector('{}').getBoundingClientRect()"
+        bars, trend, footer = (box.format(each) for each in ("#limits-form", "#trend", "footer"))
+        assert page.evaluate(f"{box.format('#rgb')}.bottom <= {bars}.top && {trend}.bottom <= {footer}.top")

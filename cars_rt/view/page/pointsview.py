@@ -79,8 +79,7 @@ class PointsView:
         self.waterfall.yaxis.axis_label = self.trend.xaxis.axis_label = (
             "spectrum" if scan.numbers is None else "place in the list"
         )
-        given = quantity((scan.start.model or {}).get("target"))
-        self.trend.yaxis.axis_label = f"in the band: {given.symbol}"
+        self.trend.yaxis.axis_label = quantity((scan.start.model or {}).get("target")).symbol
         self._whole = True
 
     @property
