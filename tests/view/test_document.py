@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 import weakref
 from types import SimpleNamespace
 from typing import Any
@@ -229,6 +230,25 @@ def test_a_page_says_how_far_it_is_behind() -> None:
     page = a_page()
     for lag_s, said in ((None, "–"), (0.25, "0.25 s behind the camera")):
         assert dict(page._said._health(lag_s)["rows"])["display"] == said
+
+
+def test_the_lag_is_of_what_came_while_the_page_looked_and_does_not_grow_in_a_pause() -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(4, 1)
+
+    def lag(index: int | None = None) -> float | None:
+        if index is not None:
+            scan.take_bundle(bundle(index, np.ones((1, 1)), (FIRST,)))
+            scan.latest_ns = time.time_ns() - 1000**index * 10**9
+        beat(page)
+        page._is_drawn(page._pace.tick)
+        return page._lag_s
+
+    assert lag(0) is None  # it may have been there for long
+    first = lag(1)
+    assert first is not None and 10**3 <= first == lag() == lag()
+    second = lag(2)
+    assert second is not None and 10**6 <= second == lag()
 
 
 def test_losses_are_seen_also_where_the_pictures_fail(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ class Page:
         self._beaten = 0.0  # when `beat` last began
         self._alive_due = 0.0
         self._lag_s: float | None = None
-        self._shown_ns = 0
+        self._shown_ns = self._timed_ns = 0  # when the camera gave what is shown, and that of the last lag
         self.map.plot.on_event("selectiongeometry", self._select)
         self.map.plot.on_event("rangesupdate", self._zoomed)
         self.map.plot.tags = [self.talk]
@@ -128,7 +128,9 @@ class Page:
             self._said.say(str(error), True)
 
     def _is_drawn(self, tick: int) -> None:
-        if self._pace.drawn(tick, time.monotonic(), self._pause()) and self._shown_ns:
+        drawn = self._pace.drawn(tick, time.monotonic(), self._pause())
+        if drawn and self._shown_ns not in (0, self._timed_ns):  # else it was drawn before, and nothing came
+            self._timed_ns = self._shown_ns
             self._lag_s = max(time.time_ns() - self._shown_ns, 0) / 1e9
 
     def _pause(self) -> float:
@@ -324,6 +326,7 @@ class Page:
         if self._reframe:
             self.zoom = None
         self.scan, self._stale = scan, True
+        self._lag_s, self._timed_ns = None, scan.latest_ns  # which may have been there for long
         self._said.turn()
         self.place.choose()
         (self.map if scan.points else self.points).clear()
