@@ -153,9 +153,14 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
 def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
     if not facts.connected and facts.ended:
         yield Level.AMBER, f"The daemon is gone for {lasted(facts.quiet_s)}; shown is what it sent last."
-    if status is not None and not status.get("ready", True):
-        waits = printable(str(status.get("waits_for") or "waiting for its engine"))
-        yield Level.AMBER, f"The daemon is not ready: {waits}."
+    told = status or {}
+    waits = printable(str(told.get("waits_for") or "")).rstrip(".")
+    if not told.get("ready", True):
+        yield Level.AMBER, f"The daemon is not ready: {waits or 'waiting for its engine'}."
+        waits = ""
+    if told.get("state") == "paused":
+        yield Level.AMBER, "The daemon is paused; `cars-rt ctl resume` goes on."
+        waits = ""
     yield from _early_or_flagged(facts)
     missing = (facts.planned or 0) - _came(facts) - sum(facts.lost.values())
     if facts.ended == "complete" and missing > 0:
@@ -169,7 +174,8 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
         yield Level.AMBER, f"{counted(facts.beyond, 'spectrum')} came after the last pixel of the scan."
     quiet = facts.quiet_s > QUIET_S + 2 * facts.between_s
     if facts.run is not None and not facts.ended and facts.connected and quiet:
-        yield Level.AMBER, f"Nothing came for {lasted(facts.quiet_s)}, and the run is still open."
+        why = f": {waits}" if waits else ""
+        yield Level.AMBER, f"Nothing came for {lasted(facts.quiet_s)}, and the run is still open{why}."
     if (silent := _silent(facts)) is not None and silent[0] is Level.AMBER:
         yield silent
     if facts.busy:

@@ -12,6 +12,7 @@ STATUS: dict[str, Any] = {
     "run": "r", "run_lost": {}, "waits_for": "", "model": "cnn", "engine": "cpu", "dark": "none",
     "latencies": {"total": {"p50_ms": 1.0, "p99_ms": 2.0}},
 }  # fmt: skip
+PAUSED = STATUS | {"state": "paused", "waits_for": "paused; `cars-rt ctl resume` goes on"}
 WELL: dict[str, Any] = {"connected": True, "run": "r", "source": "s", "seen": 100, "status": STATUS}
 FILE: dict[str, Any] = {"file": "scan.h5", "connected": False, "status": None}
 PART = FILE | {"ended": "complete", "planned": 104}
@@ -63,7 +64,12 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         ({"run": None, "status": STATUS | {"waits_for": "no driver yet"}}, Level.GREEN, "; no driver yet."),
         ({"not_finite": 2}, Level.RED, "2 spectra of this run are no numbers (NaN)."),
         ({"flagged": {"spike": 50}, "with_flags": 50}, Level.AMBER, "have flags: 50 spike of 100."),
-        ({"quiet_s": 30}, Level.AMBER, "Nothing came for 30 s"),
+        ({"status": PAUSED}, Level.AMBER, "The daemon is paused; `cars-rt ctl resume` goes on."),
+        ({"status": PAUSED, "run": None}, Level.AMBER, "The daemon is paused; `cars-rt ctl resume` goes on."),
+        ({"quiet_s": 30}, Level.AMBER, "Nothing came for 30 s, and the run is still open."),
+        ({"quiet_s": 30, "status": STATUS | {"waits_for": "no driver at tcp://x any more"}}, Level.AMBER,
+         "Nothing came for 30 s, and the run is still open: no driver at tcp://x any more."),
+        ({"quiet_s": 30, "status": PAUSED}, Level.AMBER, "goes on. Nothing came for 30 s, and the run is"),
         ({"quiet_s": 20, "between_s": 8}, Level.GREEN, "All is well"),
         ({"quiet_s": 22, "between_s": 8}, Level.AMBER, "Nothing came for 22 s"),
         ({"busy": True}, Level.AMBER, "no head-room"),
