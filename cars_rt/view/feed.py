@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from cars_rt.accounting import Problem
@@ -102,5 +103,9 @@ class Feed(threading.Thread):
         return said
 
     def _note(self, connected: bool, trouble: str) -> None:
+        if connected:
+            self._store.gone_since.pop(self.stream, None)
+        else:
+            self._store.gone_since.setdefault(self.stream, time.monotonic())
         self._store.connected[self.stream] = connected
         self._store.troubles[self.stream] = trouble

@@ -30,6 +30,7 @@ class Facts:
 
     connected: bool  # to the preview
     trouble: str = ""  # why not, or what else is wrong with it
+    gone_s: float = 0.0  # since it is not
     quiet_s: float = 0.0  # since something came
     between_s: float = 0.0  # for so long nothing comes in this run though all is well
     run: str | None = None
@@ -136,8 +137,8 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
         yield Level.RED, f"Spectra of this run are lost: {lost}{where}."
     yield from _not_numbers(facts)
     if not facts.connected and not facts.ended:
-        since = f", nothing for {lasted(facts.quiet_s)}" if facts.quiet_s >= 1 else ""
-        yield Level.RED, f"No daemon: {facts.trouble or 'nobody publishes'}{since}; waiting for it."
+        since = f" for {lasted(facts.gone_s)}" if facts.gone_s >= 1 else ""
+        yield Level.RED, f"No daemon{since}: {facts.trouble or 'nobody publishes'}; waiting for it."
     elif facts.trouble and (facts.run is None or facts.ended):
         yield Level.RED, f"{facts.trouble}; waiting."
     if trouble := (facts.recorder or {}).get("trouble"):
@@ -152,7 +153,7 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
 
 def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
     if not facts.connected and facts.ended:
-        yield Level.AMBER, f"The daemon is gone for {lasted(facts.quiet_s)}; shown is what it sent last."
+        yield Level.AMBER, f"The daemon is gone for {lasted(facts.gone_s)}; shown is what it sent last."
     told = status or {}
     waits = printable(str(told.get("waits_for") or "")).rstrip(".")
     if not told.get("ready", True):

@@ -21,6 +21,7 @@ class Store:
         self._left: deque[str] = deque(maxlen=MOST_LEFT)  # ids of those before the present one
         self.troubles: dict[str, str] = {}  # why nothing comes, by stream
         self.connected: dict[str, bool] = {}
+        self.gone_since: dict[str, float] = {}  # streams that nobody publishes
         self.quiet_since = time.monotonic()  # nothing came since then
 
     def begin(self, start: Start) -> None:

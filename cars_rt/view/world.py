@@ -148,6 +148,7 @@ class World:
         return Facts(
             connected=store.connected.get("preview", False),
             trouble=store.troubles.get("preview", ""),
+            gone_s=max(now - store.gone_since.get("preview", now), 0.0),
             quiet_s=now - store.quiet_since,
             file=self.file,
             results=self._recorded is None or self._recorded.results,

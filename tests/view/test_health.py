@@ -14,6 +14,7 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 PAUSED = STATUS | {"state": "paused", "waits_for": "paused; `cars-rt ctl resume` goes on"}
 WELL: dict[str, Any] = {"connected": True, "run": "r", "source": "s", "seen": 100, "status": STATUS}
+QUIET = {"quiet_s": 3600.0}
 FILE: dict[str, Any] = {"file": "scan.h5", "connected": False, "status": None}
 PART = FILE | {"ended": "complete", "planned": 104}
 
@@ -55,9 +56,9 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         ({"run": None}, Level.GREEN, "Connected; waiting for a run."),
         ({"ended": "complete"}, Level.GREEN, "The run is complete: 100 spectra, none lost."),
         ({"ended": "complete", "came": 1}, Level.GREEN, "The run is complete: 1 spectrum, none lost."),
-        ({"connected": False, "quiet_s": 300}, Level.RED, "No daemon: nobody publishes, nothing for 5 min"),
-        ({"connected": False, "ended": "complete", "quiet_s": 9}, Level.AMBER, "The daemon is gone for 9 s"),
-        ({"connected": False, "ended": "complete", "quiet_s": 200_000}, Level.AMBER, "is gone for 2 days"),
+        ({"connected": False, "gone_s": 300}, Level.RED, "No daemon for 5 min: nobody publishes; waiting"),
+        ({"connected": False, "ended": "complete", "gone_s": 9} | QUIET, Level.AMBER, "is gone for 9 s"),
+        ({"connected": False, "ended": "complete", "gone_s": 200_000}, Level.AMBER, "is gone for 2 days"),
         ({"status": STATUS | {"run_lost": {"gone": 7}}}, Level.RED, "Spectra of this run are lost: 7 gone."),
         ({"ended": "complete", "lost": {"engine": 3}}, Level.RED, "lost: 3 engine"),
         ({"status": STATUS | {"ready": False, "waits_for": "waiting"}}, Level.AMBER, "not ready: waiting."),

@@ -59,7 +59,7 @@ def room() -> Iterator[Room]:
 def test_without_a_daemon_it_says_so_and_waits(room: Room) -> None:
     room.browser.open(room.address)
     room.browser.says("#level", "red")
-    room.browser.says("#sentence", "No daemon: nobody publishes at")
+    room.browser.says("#sentence", "nobody publishes at")
     room.start_daemon()
     room.browser.says("#sentence", "waiting for")
     room.browser.says("#level", "green")

@@ -164,19 +164,27 @@ def test_spectra_that_are_not_asked_for_now_are_missing_for_a_reason() -> None:
 
 def test_a_daemon_that_is_gone_was_heard_before_that_was_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cars_rt.sockets.subscriber.VANISHED_S", 0.2)
-    store = Store(64e6)
+    world = World(ViewSettings(preview="tcp://127.0.0.1:9"))
+    store = world.store
     with Published("preview") as source:
         feed = Feed(store, source.address, "preview")
         feed.start()
         source.wait()
         source.say(a_start(stream="preview", dtype="float32"), bundle(0, np.ones((1, 1))))
         wait_until(lambda: store.scan is not None and store.scan.seen == 1)
-        heard = store.quiet_since
+        wait_until(lambda: store.connected.get("preview"))
+        heard = store.quiet_since = store.quiet_since - 3600
+        assert world.facts().gone_s == 0
     try:
         wait_until(lambda: store.scan is not None and store.scan.end is not None)
         assert store.quiet_since == heard
+        wait_until(lambda: not store.connected["preview"])
+        assert "preview" in store.gone_since  # not in the hour of silence, but since it went
+        assert world.facts().gone_s < 3600 < world.facts().quiet_s
     finally:
         feed.close()
+    feed._note(True, "")
+    assert world.facts().gone_s == 0
 
 
 def test_bundles_that_the_display_missed_are_counted() -> None:
