@@ -240,7 +240,7 @@ def test_colours_are_spread_as_wished(room: Room) -> None:
     page.select_option("#by", "auto")
 
 
-def test_labels_of_the_colour_bar_have_room_and_are_told_apart(room: Room) -> None:
+def test_labels_of_map_and_colour_bar_have_room_and_are_told_apart(room: Room) -> None:
     label = "eyes.model('map').right[0].formatter.doFormat"
     for ticks, expected in (
         ([0, 0.2, 0.4], ["0", "0.2", "0.4"]),
@@ -255,6 +255,7 @@ def test_labels_of_the_colour_bar_have_room_and_are_told_apart(room: Room) -> No
         assert room.browser.page.evaluate(f"{label}({ticks})") == expected
     view = "Bokeh.index.find_one(eyes.model('map'))"
     room.browser.until(f"{view}.canvas_view.bbox.width - {view}.frame.bbox.right >= 94")
+    assert room.browser.page.evaluate(f"{view}.frame.bbox.left >= 72")
 
 
 def test_pins_peaks_substances_logarithm_and_the_dark(room: Room) -> None:

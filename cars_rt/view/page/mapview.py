@@ -28,7 +28,8 @@ from cars_rt.view.scan import Scan
 LIMITS_S = 0.5  # between two looks at the percentiles
 CLOSE = 0.02  # limits that differ by less of their range stay
 VALUE = ("value", "@image{0.0000}")
-BORDER, BAR = 8, 94  # around the plot; with the colour bar: its place is as wide before there are labels
+# Around the plot; with its axis at the left; with the colour bar: it is not laid out anew for longer labels.
+BORDER, AXIS, BAR = 8, 72, 94
 # Labels of the colour bar: as many digits as tell one tick from the next, and some 8 characters at most.
 LABEL = """
     const digit = (number) => Math.floor(Math.log10(Math.abs(number)) + 1e-9);
@@ -61,6 +62,7 @@ class MapView:
             x_range=DataRange1d(range_padding=0.02),
             y_range=DataRange1d(flipped=True, range_padding=0.02),
             min_border=BORDER,
+            min_border_left=AXIS,
         )
         self.missing = plot.quad(
             "left",
