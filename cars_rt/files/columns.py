@@ -187,6 +187,12 @@ def looks_like_axis(values: NDArray[np.float64]) -> bool:
     return bool(np.abs(steps).max() < MOST_STEPS * np.abs(steps).min())
 
 
+def numbers_lines(title: list[str], column: NDArray[np.float64]) -> bool:
+    """Whether a column (p,) numbers lines, by what stands above it and by its numbers."""
+    named = bool(title) and _NUMBERING.fullmatch(title[0]) is not None
+    return named and (_counts_up(column) or np.ptp(column) == 0)
+
+
 def _one_of(kind: re.Pattern[str], title: list[str]) -> bool:
     """Whether what stands above a column is of a kind: one line of it, or all of them."""
     return any(kind.fullmatch(each.strip()) for each in (*title, " ".join(title)))

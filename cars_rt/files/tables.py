@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.columns import FEWEST_OF_AXIS, Table, TableError, is_number, sorted_out
+from cars_rt.files.columns import FEWEST_OF_AXIS, Table, TableError, is_number, numbers_lines, sorted_out
 from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, named_rows, titles_of
 from cars_rt.files.points import by_points
 from cars_rt.physics.axis import WIDE
@@ -80,10 +80,14 @@ def parse(content: bytes) -> Table:
     _no_row_above(lines, split, first, numbers[:, 0])
     width = max(len(row.cells) for row in rows)
     titles = titles_of(head, len(rows), width, delimiter)
-    if not titles and delimiter == ",":
-        _no_decimal_commas(rows, head)
+    numbering = {
+        place for at, place in enumerate(places) if titles and numbers_lines(titles[place], numbers[:, at])
+    }
     titles = [titles[place] for place in places] if titles else []
-    if (points := by_points(numbers, titles)) is None:
+    points = by_points(numbers, titles)
+    if points is None and delimiter == ",":
+        _no_decimal_commas(rows, head, bool(titles), numbering)
+    if points is None:
         table = sorted_out(numbers, places, titles, head)
         if not titles:
             _no_row_apart(table.axis, rows)
@@ -310,20 +314,35 @@ def _numbers(rows: list[_Row]) -> tuple[NDArray[np.float64], list[int]]:
     return np.array([[float(cell.replace(",", ".")) for cell in row] for row in cells]), places
 
 
-def _no_decimal_commas(rows: list[_Row], head: list[str]) -> None:
-    """Refuse whole numbers between commas, three or more on a line and not named, of which some may be what
-    stands behind a decimal comma: with a leading zero, with as many digits each, with two at most on every
-    line, or with too few names."""
+def _no_decimal_commas(rows: list[_Row], head: list[str], named: bool, numbering: set[int]) -> None:
+    """Refuse whole numbers between commas, three or more on a line, of which some may be what stands behind a
+    decimal comma: with a leading zero, with two digits at most on every line, or such that the number before
+    is more even with them; and if they are not named, with as many digits each, or with too few names. Names
+    may have commas themselves. numbering: places of columns that number lines."""
     cells = [row.cells for row in rows]
     width = len(cells[0])
-    if width < 3 or any("." in cell for row in cells for cell in row):
+    if width < 3 or any(sign in cell for row in cells for cell in row for sign in ".,"):
         return
-    zero = any(re.fullmatch(r"[+-]?0\d+", cell) for row in cells for cell in row)
-    alike = any(len({len(row[place]) for row in cells}) == 1 for place in range(1, width))
-    short = any(all(re.fullmatch(r"\d\d?", row[place]) for row in cells) for place in range(2, width))
-    named = len(cells_of(head[-1].lstrip("#%!/ "), ",")) if head else 0
-    if zero or alike or short or 1 < named < width:
+    columns = [[row[place] for row in cells] for place in range(width)]
+    behind = [columns[place] for place in range(1, width) if place not in numbering]
+    said = any(map(_more_even, columns, columns[1:]))
+    zero = any(re.fullmatch(r"[+-]?0\d+", cell) for column in behind for cell in column)
+    short = any(all(re.fullmatch(r"\d\d?", cell) for cell in column) for column in behind)
+    alike = not named and any(len(set(map(len, column))) == 1 for column in behind)
+    names = len(cells_of(head[-1].lstrip("#%!/ "), ",")) if head and not named else 0
+    if said or zero or short or alike or 1 < names < width:
+        remedy = "" if said or zero or short else "name each column in the line above, "
         raise TableError(
             f"has {width} columns between commas, of which some may be the digits behind a decimal comma "
-            f"(line {rows[0].number}); name each column in the line above, or write numbers with a point"
+            f"(line {rows[0].number}); {remedy}write numbers with a point, or put semicolons "
+            "between columns"
         )
+
+
+def _more_even(whole: list[str], behind: list[str]) -> bool:
+    """Whether the steps of whole numbers are more even with the others behind a comma, as an axis is."""
+    if len(whole) < FEWEST_OF_AXIS or not all(map(str.isdecimal, behind)):
+        return False
+    joined = [float(f"{one}.{other}") for one, other in zip(whole, behind, strict=True)]
+    bends, bends_of_whole = (np.abs(np.diff(np.array(each, float), 2)).mean() for each in (joined, whole))
+    return bool(bends < bends_of_whole / 2)

@@ -96,6 +96,21 @@ def test_exports_of_instruments_are_read(kind: str) -> None:
     assert (None if table.dark is None else table.dark.tolist()) == (DARK if dark else None)
 
 
+@pytest.mark.parametrize(
+    ("head", "columns"),
+    [
+        ("shift,a,b", [[7, 12, 130] * 4, [980 + row**2 for row in range(12)]]),
+        ("shift,a,b", [[980 + row**2 for row in range(12)], [7, 12, 130] * 4]),
+        ("shift,Dark,a", [[101 + row * 7 % 5 for row in range(12)], [-3, 12, 130] * 4]),
+        ("shift,Row,b", [[1] * 12, [7, 12, 130] * 4]),
+    ],
+)
+def test_whole_counts_that_are_named_are_no_decimals(head: str, columns: list[list[int]]) -> None:
+    axis = [500 + round(1.95 * row) for row in range(12)]
+    table = read(f"{head}\n" + lines(",", axis, *columns))
+    assert table.axis.tolist() == axis and table.counts[-1].tolist() == columns[-1]
+
+
 def test_it_says_what_was_taken_for_what() -> None:
     table = read(
         ",nm,raman_shift,dark,a,b\n" + lines(",", range(4), [4, 3, 2, 1], AXIS, DARK, COUNTS, COUNTS[::-1])
@@ -114,11 +129,29 @@ REFUSED: list[tuple[str | bytes, str]] = [
     ("497.5\t1'785\n498.5\t985\n499.5\t987\n", "with thousands separators"),
     (
         "497,3500,1785\n499,3073,1765\n501,2646,1765\n",
-        "3 columns between commas, of which some may be the digits",
+        "3 columns between commas, of which some may be the digits .*; name each column in the line above",
     ),
-    ("500,1785,13\n502,985,0\n504,1770,26\n", "the digits behind a decimal comma .*; name each column"),
+    ("500,1785,13\n502,985,0\n504,1770,26\n", "the digits behind a decimal comma"),
     ("497,35,1785\n499,3,17\n501,05,985\n", "the digits behind a decimal comma"),
     ("shift,counts\n497,35,1785,5\n499,3,17,25\n501,6,985,1\n", "the digits behind a decimal comma"),
+    *[
+        (
+            f"{head}\n{rows}",
+            "the digits behind a decimal comma .line 2.; write numbers with a point, or put semi",
+        )
+        for head, rows in (
+            ("Raman shift (cm-1),Intensity, a.u.", "497,35,1785\n499,31,985\n501,26,1990\n"),
+            ("Raman shift (cm-1),Intensity, a.u.", "497,5,1785\n499,0,985\n500,5,1990\n"),
+            ("Raman shift (cm-1),Intensity, a.u.", "497,3500,1785\n499,3073,985\n501,0646,1990\n"),
+            ("Raman shift (cm-1),Intensity, a.u.", "500,1785,5\n502,985,0\n504,1990,5\n"),
+            ("Raman shift (cm-1),Intensity, a.u.", "500,1785,125\n502,985,063\n504,1990,5\n"),
+            ("Raman shift, cm-1,Intensity, a.u.", "497,35,1785,3\n499,31,985,3\n501,26,1990,7\n"),
+            (
+                "# Raman shift (cm-1), Intensity, a.u.",
+                lines(",", [german(f"{497.311 + 1.8 * row:.3f}") for row in range(13)], range(300, 313)),
+            ),
+        )
+    ],
     ("shift;counts;\n1;2;3;\n2;3;4;5\n", "line 3 has 4 columns, the first 3"),
     ("shift;a;b\n1.5;2;3\n2.5;;4\n", "line 3 has no number in column 2"),
     (
@@ -142,7 +175,7 @@ REFUSED: list[tuple[str | bytes, str]] = [
         "a line for each pixel of each point, and not as many of each point; export .* or the map as .wdf",
     ),
     (WIRE + lines("\t", "0011", "0000", [9.5, 8.5, 9.5, 8.4], "1234"), r"another axis \(#Wave\) for each"),
-    ("Frame,Wavelength,Intensity\n1,700,5\n2,700,6\n1,701,6\n", r"column 1 \(Frame\) is no spectrum"),
+    ("Frame,Wavelength,Intensity\n1,700,500\n2,700,60\n1,701,60\n", r"column 1 \(Frame\) is no spectrum"),
     ("1.5;2\n2.5;3\nno more\n3.5;4\n", "line 4 does not hold numbers as the others do"),
     ("1;2\n3;4_0\n", "line 2 does not hold numbers"),
     ("1;2\n3;0x10\n", "line 2 does not hold numbers"),
