@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from cars_rt.engines.model import Card, ModelError
-from cars_rt.physics.axis import WIDE, FloatArray, Grid, resampling_matrix
+from cars_rt.physics.axis import BRIDGED, WIDE, FloatArray, Grid, resampling_matrix
 from cars_rt.printable import counted
 
 LARGEST_MATRIX = 2**27  # entries of a resampling matrix while it is made: 1 GB, or 11,000 pixels
 MAX_STRETCH = 8.0  # an axis so much coarser than a network's grid would be mostly interpolation
 COARSEST = 8.0  # cm-1, pixels of those networks that can take them as they are
-GAP = 300.0  # cm-1, the longest that is bridged, such as that of a notch
 GAPS = 3
 ROUNDED = 8  # pixels over whose mean length an axis that is rounded looks like one that is not
 NEAR, ABRUPT = 24, 1.25  # so many pixels further on, a mean that is another one by this factor is a jump
@@ -72,10 +71,10 @@ def points_for(card: Card, axis: FloatArray, most_points: float = np.inf) -> Poi
     if suits and least <= steps.min() and steps.max() <= most:
         return Points(axis if axis[0] < axis[-1] else axis[::-1], True)
     gaps = steps > max(WIDE * usual, most)
-    if gaps.sum() > GAPS or (gaps.any() and steps.max() > GAP):
+    if gaps.sum() > GAPS or (gaps.any() and steps.max() > BRIDGED):
         raise ModelError(
             f"the axis has {counted(int(gaps.sum()), 'gap')} of up to {steps.max():.0f} cm-1; the model "
-            f"{card.name} bridges {GAPS} of up to {GAP:g}"
+            f"{card.name} bridges {GAPS} of up to {BRIDGED:g}"
         )
     coarsest = float(steps[~gaps].max())
     _refuse_coarse(card, coarsest, COARSEST, f"pixels of at most {COARSEST:g} cm-1")

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from cars_rt.files.columns import FEWEST_OF_AXIS, Table, TableError, is_number, numbers_lines, sorted_out
 from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, named_rows, titles_of
 from cars_rt.files.points import by_points
-from cars_rt.physics.axis import WIDE
+from cars_rt.files.units import NM
+from cars_rt.physics.axis import BRIDGED, end_apart
 
 MARKS = {  # the longer ones first
     b"\xff\xfe\0\0": "utf-32",
@@ -46,6 +47,7 @@ _BROKEN = re.compile(  # a name on several lines
     r'(?m)(?:^|(?<=[,;\t]))"[^"\r\n]*(?:(?:\r\n|\n|\r)[^"\r\n]*){1,3}"(?=[,;\t\r\n])'
 )
 _LAST_OF_THOUSANDS = re.compile(r"\d{3}(?:[.,]\d+)?", re.ASCII)
+MANY = 40  # different numbers of two digits: behind a comma some would begin with a zero
 MISSING = (-999, -9999, -99999, -999999, -(2**15), -(2**31))  # what programs write where nothing was measured
 
 
@@ -89,8 +91,7 @@ def parse(content: bytes) -> Table:
         _no_decimal_commas(rows, head, bool(titles), numbering)
     if points is None:
         table = sorted_out(numbers, places, titles, head)
-        if not titles:
-            _no_row_apart(table.axis, rows)
+        _no_row_apart(table, rows, bool(titles))
         return table
     *_, axis, counts = range(len(places))
     which = [axis, *[counts] * (points.numbers.shape[1] - 1)]
@@ -250,18 +251,20 @@ def _no_row_above(lines: list[str], split: list[list[str]], first: int, axis: ND
         raise TableError(f"line {first} does not hold numbers as the others do: {lines[first - 1][:40]!r}")
 
 
-def _no_row_apart(axis: NDArray[np.float64], rows: list[_Row]) -> None:
-    """Refuse a row at an end of the axis that lies apart from those beside it: no gap of an axis is there, so
-    it is a setting, a sum, or names of columns that are numbers."""
-    for end, apart in (axis, rows[0]), (axis[::-1], rows[-1]):
-        steps = np.diff(end[: FEWEST_OF_AXIS + 1])
-        onward = len(end) > FEWEST_OF_AXIS and abs(np.sign(steps[1:]).sum()) == FEWEST_OF_AXIS - 1
-        if onward and (far := abs(steps[0] / np.median(steps))) > WIDE:
-            raise TableError(
-                f"line {apart.number} is no pixel, since it lies {far:.0f} steps of the axis from the others "
-                f"({end[0]:g} beside {end[1]:g}); leave it out, or where its numbers name columns, write "
-                "a letter before each"
-            )
+def _no_row_apart(table: Table, rows: list[_Row], named: bool) -> None:
+    """Refuse a row at an end of the axis that lies apart from those beside it: it is a setting, a sum, or
+    names of columns that are numbers. Below names a gap may be there."""
+    axis = table.axis
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = end_apart(1e7 / axis if table.unit == NM else axis, bridged=BRIDGED if named else 0)
+    if at is not None:
+        end, beside = axis[[0, 1] if at == 0 else [-1, -2]]
+        far = abs((end - beside) / np.median(np.diff(axis)))
+        raise TableError(
+            f"line {rows[at].number} is no pixel, since it lies {far:.0f} steps of the axis from the others "
+            f"({end:g} beside {beside:g}); leave it out, or where its numbers name columns, write a letter "
+            "before each"
+        )
 
 
 def _like_row(cells: list[str], width: int, below: bool) -> bool:
@@ -317,7 +320,7 @@ def _numbers(rows: list[_Row]) -> tuple[NDArray[np.float64], list[int]]:
 def _no_decimal_commas(rows: list[_Row], head: list[str], named: bool, numbering: set[int]) -> None:
     """Refuse whole numbers between commas, three or more on a line, of which some may be what stands behind a
     decimal comma: with a leading zero, with two digits at most on every line, or such that the number before
-    is more even with them; and if they are not named, with as many digits each, or with too few names. Names
+    is more even with them; if they are not named, with as many digits each, or with too few names. Names
     may have commas themselves. numbering: places of columns that number lines."""
     cells = [row.cells for row in rows]
     width = len(cells[0])
@@ -327,7 +330,9 @@ def _no_decimal_commas(rows: list[_Row], head: list[str], named: bool, numbering
     behind = [columns[place] for place in range(1, width) if place not in numbering]
     said = any(map(_more_even, columns, columns[1:]))
     zero = any(re.fullmatch(r"[+-]?0\d+", cell) for column in behind for cell in column)
-    short = any(all(re.fullmatch(r"\d\d?", cell) for cell in column) for column in behind)
+    short = any(
+        len(set(column)) < MANY and all(re.fullmatch(r"\d\d?", cell) for cell in column) for column in behind
+    )
     alike = not named and any(len(set(map(len, column))) == 1 for column in behind)
     names = len(cells_of(head[-1].lstrip("#%!/ "), ",")) if head and not named else 0
     if said or zero or short or alike or 1 < names < width:

@@ -11,6 +11,8 @@ FloatArray = NDArray[np.float64]
 SPLINE_REACH = 6  # points to either side; what is beyond has a weight of less than 4e-4
 SMALLEST_CM1 = 10.0  # that an axis reaches: one in eV, um or thousands of cm-1 stays below
 WIDE = 4.0  # usual steps: a step so wide is a gap
+BRIDGED = 300.0  # cm-1, the longest gap that models bridge, such as that of a notch
+FEWEST = 8  # steps beside an end that tell whether it is one of them
 LARGEST_CM1 = 9000.0  # twice what any molecule has; absolute wavenumbers of visible light begin at 12,500
 
 
@@ -191,6 +193,19 @@ def gaps(points: FloatArray) -> NDArray[np.bool_]:
     steps = np.abs(np.diff(points))
     beside = np.minimum(np.append(np.inf, steps[:-1]), np.append(steps[1:], np.inf))
     return np.asarray(steps > WIDE * np.maximum(np.median(steps), beside))
+
+
+def end_apart(axis: FloatArray, *, bridged: float = 0) -> int | None:
+    """Which end of an axis (n,) is no pixel, 0 or -1; None: neither. It lies apart from those beside it, as a
+    setting, a sum, or names of columns that are numbers do. bridged: a gap so long may be there, in the unit
+    of the axis, but none beside 0 or 1."""
+    for at, end in (0, axis), (-1, axis[::-1]):
+        steps = np.diff(end[: FEWEST + 1])
+        onward = len(steps) == FEWEST and abs(np.sign(steps[1:]).sum()) == FEWEST - 1
+        apart = onward and abs(steps[0]) > WIDE * abs(np.median(steps))
+        if apart and not (abs(steps[0]) <= bridged and end[0] not in (0, 1)):
+            return at
+    return None
 
 
 def _cardinal_spline(place: FloatArray) -> FloatArray:

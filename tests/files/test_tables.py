@@ -102,11 +102,12 @@ def test_exports_of_instruments_are_read(kind: str) -> None:
         ("shift,a,b", [[7, 12, 130] * 4, [980 + row**2 for row in range(12)]]),
         ("shift,a,b", [[980 + row**2 for row in range(12)], [7, 12, 130] * 4]),
         ("shift,Dark,a", [[101 + row * 7 % 5 for row in range(12)], [-3, 12, 130] * 4]),
+        ("shift,a,b", [[row * 7 % 41 for row in range(82)], [row * 7 % 43 for row in range(82)]]),
         ("shift,Row,b", [[1] * 12, [7, 12, 130] * 4]),
     ],
 )
 def test_whole_counts_that_are_named_are_no_decimals(head: str, columns: list[list[int]]) -> None:
-    axis = [500 + round(1.95 * row) for row in range(12)]
+    axis = [500 + round(1.95 * row) for row in range(len(columns[0]))]
     table = read(f"{head}\n" + lines(",", axis, *columns))
     assert table.axis.tolist() == axis and table.counts[-1].tolist() == columns[-1]
 
@@ -218,6 +219,7 @@ ODD: dict[str, tuple[str, list[float]]] = {
     "a dilution": (lines(",", STEPS, NOISY, *[[n * (x - 2900) for x in NOISY] for n in range(1, 40)]), STEPS),
     "three digits": (lines(" ", STEPS, NOISY, [100 + x * 7 % 13 for x in range(16)]), STEPS),
     "a shift below 0": (lines(",", [x - 1799.5 for x in STEPS], NOISY), [x - 1799.5 for x in STEPS]),
+    "a gap below names": ("shift,a\n" + lines(",", [520.5, *STEPS[1:]], NOISY), [520.5, *STEPS[1:]]),
     "minutes": ("shift,control,5 min,chitin\n" + lines(",", STEPS, NOISY, NOISY, NOISY), STEPS),
 }  # fmt: skip
 
@@ -322,8 +324,18 @@ OTHER: list[tuple[str, str]] = [
     ],
     ("0,10,20,30\n" + lines(",", STEPS, NOISY, NOISY, NOISY), "64 steps .* .0 beside 800.5.; .*a letter"),
     *[
-        (lines(",", [*axis, last], [*NOISY, 0]), "line 17 is no pixel, .*leave it out")
+        (head + lines(",", [*axis, last], [*NOISY, 0]), f"line {16 + at} is no pixel, .*leave it out")
         for axis, last in ((STEPS, 4000), (STEPS, 0), (STEPS[::-1], 0))
+        for at, head in enumerate(("", "shift,a\n"), 1)
+    ],
+    *[
+        (f"{head}\n{row}\n" + lines(",", axis, NOISY), "line 2 is no pixel, since .*leave it out")
+        for head, row, axis in (
+            ("Wavenumber,Intensity", "0,1", STEPS),
+            ("Wavenumber,Intensity", "1,2", [x - 700.5 for x in STEPS]),
+            ("wavelength (nm),Intensity", "0,1", [x / 4 + 400 for x in STEPS]),
+            ("wavelength (nm),Intensity", "580,1", [x / 4 + 400 for x in STEPS]),
+        )
     ],
     ("800.5,OVER\n813.0,n/a\n" + lines(",", STEPS[2:], NOISY[2:]), "line 2 does not hold numbers .*n/a"),
     ("shift,a,laser power\n" + lines(",", STEPS, NOISY, [5] * 16), "column 3 .* is 5 on every line"),
