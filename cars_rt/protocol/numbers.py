@@ -57,7 +57,7 @@ class Numbers:
     """The numbers of one run's frames. The reader tells it of every frame that is in order (`advance`)."""
 
     __slots__ = (
-        "_again_ns", "_before", "_doubted", "_even", "_frames", "_recent", "_refused",
+        "_again_ns", "_before", "_begun", "_doubted", "_even", "_frames", "_recent", "_refused",
         "_refused_last", "_resumed", "_spectra", "_turned_ns", "index", "indices", "run", "sequence",
         "sequences",
     )  # fmt: skip
@@ -69,6 +69,7 @@ class Numbers:
         self._recent = Recent()
         self._doubted: tuple[int, int] | None = None  # what the next one sends if the last one was right
         self._before: Before | None = None  # the last frame's numbers may be damaged: if not, so it is
+        self._begun: Before | None = None  # where counters began again, or frames came that had been missing
         self._resumed = 0, 0  # sequence and index of the next frame, by a start that was said again
         self._again_ns = 0  # time of a start that was said again with another time
         self._turned_ns = 0, 0  # times of the frames before and after both counters began again
@@ -143,6 +144,8 @@ class Numbers:
         if max(number, index) > MAX_COUNT - MAX_BLOCK:
             return self._jump(frame, sent)
         exact = (number, index) == (self.sequence, self.index)
+        if not exact and (begun := self._from_begun(frame)) is not None:
+            return begun
         if last is not None and (there := self._from_before(frame, exact)) is not None:
             text = f"frame {last.sequence} had damaged numbers"
             if (due := self.index - len(last.block)) != last.index:
@@ -225,13 +228,16 @@ class Numbers:
         if one is None or two is None or not self._fits(frame, one.number, two.number):
             return self._jump(frame, sent)
         before = self._as_due(frame)
+        late = all(back) and self._may_be_late(frame)
+        if late:
+            self._begun = Before(self.sequence, self.index, copy(sequences), copy(indices))
         if all(back):
             self._turned_ns = last.time_ns, frame.time_ns
         sequences.take(one)
         indices.take(two)
         which = "sequence and index" if all(back) else "index" if back[1] else "sequence"
         gap = one.number > self.sequence
-        sure = two.sure or not back[1] or (not gap and due.at_once)
+        sure = not late and (two.sure or not back[1] or (not gap and due.at_once))
         text = (
             f"{which} of the publisher began again after {self.sequence} frames and {self.index} spectra, as "
             f"counters do that begin again; the numbers go on here{'' if sure else GUESSED}"
@@ -294,6 +300,23 @@ class Numbers:
         self.sequences, self.indices = before.sequences, before.indices
         return number, index
 
+    def _from_begun(self, frame: Frame) -> Place | None:
+        """Go back to where counters seemed to begin again, if this frame goes on from there, and those since
+        can all be some that had been missing."""
+        begun = self._begun
+        if begun is None or self.older(frame):
+            return None
+        number, index = frame.sequence + begun.sequences.base, frame.index + begun.indices.base
+        all_missing = self.sequence - self.sequences.base <= self._recent.first
+        if not (all_missing and 0 <= number - begun.sequence <= index - begun.index):
+            return None
+        first, last = begun.index, self.index - 1
+        text = f"what was passed on as spectra {first} to {last} had been missing and came late: it was "
+        text += f"{first - self.indices.base} to {last - self.indices.base}"
+        self.sequence, self.index = begun.sequence, begun.index
+        self.sequences, self.indices, self._begun = begun.sequences, begun.indices, None
+        return Place(replace(frame, sequence=number, index=index), Verdict.FOLLOWS, text, back=True)
+
     def _takes_no_time(self, frame: Frame, frames: int) -> bool:
         """Whether a frame comes sooner than so many could have been sent before it, as far as is known."""
         if self._recent.last is None or frames <= 0:
@@ -306,7 +329,15 @@ class Numbers:
         came, last = self._recent.came(frame, frame.sequence), self._recent.last
         if came is not None or last is None or not back:
             return came is True or (came is None and self.older(frame))
-        return frame.time_ns <= last.time_ns
+        waited = frame.time_ns - last.time_ns
+        return waited <= 0 or (self._may_be_late(frame) and 2 * waited < self._recent.shortest())
+
+    def _may_be_late(self, frame: Frame) -> bool:
+        """Whether a frame whose numbers went back may be one that was missing, sent again with another time:
+        as far as anybody knows, counters do not begin again."""
+        run, number = self.run, frame.sequence
+        missing = run is not None and number >= run.sequence and self._recent.came(frame, number) is None
+        return missing and self.sequences.turn is None
 
     # -- what is missing ------------------------------------------------------------------------------
 
@@ -353,4 +384,4 @@ class Numbers:
         frames, spectra = sequence - self.sequence, index - self.index
         if run is None or frames < self._refused or not 0 <= frames <= spectra:
             return False
-        return not spectra or run.spectra is None or index + len(frame.block) <= run.spectra
+        return run.spectra is None or index + len(frame.block) <= run.spectra

@@ -252,9 +252,6 @@ class RunReader:
         frame, at, events, jump = place.frame, self._at, list[Event](), self._jump
         self._jump = None
         if place.back:
-            text = (
-                f"the numbers of the frame before frame {frame.sequence} were damaged: the run goes on here"
-            )
             cause, first, missed = (jump.cause, jump.first, jump.spectra) if jump else (Cause.UPSTREAM, 0, 0)
             events.append(self._problem(cause, -missed, place.text, Kind.INDEX_BACK, first))
         elif place.text:

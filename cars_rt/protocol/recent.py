@@ -81,10 +81,17 @@ class Recent:
             self._held = frame.block, zlib.crc32(np.ascontiguousarray(frame.block).data)
         return self._held[1]
 
+    def shortest(self) -> int:
+        """The shortest time in ns between two frames one after the other, of the last ones; 0 if unknown."""
+        return min(self._waits(), default=0)
+
     def pace(self) -> tuple[float, int]:
         """The usual and the longest time in ns between two frames one after the other, of the last ones. The
         usual one is a mean without the longest, which may be the pause after a line."""
-        times = [self._times[number % SIZE] for number in range(max(self.due - 64, 0), self.due)]
-        waits = [b - a for a, b in pairwise(times) if NEVER not in (a, b) and b >= a]
+        waits = self._waits()
         longest = max(waits, default=0)
         return (sum(waits) - longest) / max(len(waits) - 1, 1), longest
+
+    def _waits(self) -> list[int]:
+        times = [self._times[number % SIZE] for number in range(max(self.due - 64, 0), self.due)]
+        return [b - a for a, b in pairwise(times) if NEVER not in (a, b) and b >= a]

@@ -283,6 +283,35 @@ def test_a_first_frame_that_is_overtaken_begins_no_counter_anew(overtaken: int) 
     assert true_numbers(events) == list(range(1, 200)) and dict(reader.ledger.lost) == {"missing": 1}
 
 
+@pytest.mark.parametrize("plan", [None, 300])
+@pytest.mark.parametrize("late", [1, 2, 5])
+def test_frames_of_the_beginning_that_are_sent_again_with_newer_times_begin_no_counter_anew(
+    late: int, plan: int | None
+) -> None:
+    """As by a driver that reconnects: all that followed had places beyond the run, said to be sure."""
+    start, frames = a_start(spectra=plan), wrapped(0, 300, (None, None))
+    again = [
+        replace(frame, time_ns=frames[99].time_ns + 1000 * (at + 1)) for at, frame in enumerate(frames[:late])
+    ]
+    events, reader = read(start, *frames[late:100], *again, *frames[100:])
+    assert true_numbers(events) == list(range(late, 300))
+    assert dict(reader.ledger.lost) == {"missing": late, "rejected": late}
+    # As slowly as others: nobody can tell, which is said, and taken back when the run goes on.
+    slow = [replace(frame, time_ns=frames[100 + at].time_ns) for at, frame in enumerate(frames[:late])]
+    later = [replace(frame, time_ns=frame.time_ns + late * MS) for frame in frames[100:]]
+    events, _ = read(start, *frames[late:100], *slow, *later)
+    passed = [event for event in events if isinstance(event, Frame)]
+    assert [frame.index for frame in passed] == [*range(late, 100 + late), *range(100, 300)]
+    assert not misplaced_unsaid(events) and kinds(events) == ["sequence jump", "wrap", "index back"]
+    assert true_numbers(passed[-200:]) == list(range(100, 300))
+
+
+def test_no_counter_begins_again_beyond_what_start_announced() -> None:
+    frames = [a_frame(n % 100, n % 100, 1, n, n) for n in range(250)]
+    events, reader = read(a_start(spectra=200), *frames)
+    assert true_numbers(events) == list(range(200)) and dict(reader.ledger.lost) == {"rejected": 50}
+
+
 def test_after_frames_that_were_refused_none_takes_their_place() -> None:
     """Of lines of 100 the end and the beginning are lost: 49 and later numbers are those of the next line."""
     frames = [a_frame(n % 100, n % 100, 1, n, n) for n in range(400)]
