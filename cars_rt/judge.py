@@ -31,7 +31,8 @@ REMEDIES = {
     Fault.SHAPE: "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is "
     "(1, pixels)",
     Fault.AXIS: "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
-    Kind.CUT_OFF: "send the last part of each message without ZMQ_SNDMORE; its header says how many it has",
+    Kind.CUT_OFF: "send the last part of each message without ZMQ_SNDMORE; its header says how many it has, "
+    "and nothing of a topic that has no subscription",
     Kind.NAN: "replace what the camera did not measure, or leave the spectrum out and let index jump",
     Kind.REPEAT: "sequence is 0, 1, 2, ..., one more with every frame of the run",
     Kind.NUMBER_BACK: "sequence grows by one with every frame of the run, and a new run has a new run id",

@@ -42,7 +42,8 @@ class Subscriber:
 
     `connected` tells whether anybody is there, which the socket itself never does. `refused` counts
     connections that were cut for what the other end sent: a part beyond MAX_PAYLOAD_BYTES, or no ZeroMQ.
-    `cut_off` counts those whose message did not end, as `watch` finds where all else is read; set `run`,
+    `cut_off` counts those whose message did not end, as `watch` finds where all else is read, or that sent
+    as much of topics without a subscription, of which ZeroMQ says nothing; set `run`,
     which says how large messages are. `trouble` says in a sentence why somebody who is there does not let us
     in. security: our key and whom we believe. Raises StreamError for an address that cannot be connected to.
     """
@@ -55,7 +56,7 @@ class Subscriber:
         self.stream = stream
         self.connected = False
         self.refused = 0
-        self.cut_off = 0  # connections whose message did not end
+        self.cut_off = 0  # connections whose message did not end, or was not asked for
         self.run: Callable[[], Start | None] = lambda: None  # the open one: how large its messages are
         self.taken = 0  # bytes of messages received
         self.emptied = 0  # how often no whole message was there to be read
@@ -173,7 +174,8 @@ class Subscriber:
             self.cut_off += 1
             level = logging.WARNING if self.cut_off == 1 else logging.DEBUG
             log.log(
-                level, "%s is cut off: it sends messages that do not end (%d MB until now); more are counted",
+                level, "%s is cut off: it sends messages that do not end, or that nobody subscribed to "
+                "(%d MB until now); a publisher has to filter by topic; more are counted",
                 self.address, size // 1_000_000,
             )  # fmt: skip
         if self._asked_at is not None and time.monotonic() - self._asked_at > MUTE_S and not self.trouble:

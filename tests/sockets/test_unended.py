@@ -71,7 +71,16 @@ def test_the_number_of_a_connection_that_ended_is_forgotten() -> None:
         assert collected.subscriber._unended._descriptor < 0
 
 
-def test_message_that_does_not_end_is_cut_off_behind_whole_ones_that_are_read() -> None:
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (part(b"raw.frame", more=True), part(bytes(2**20), more=True)),
+        (b"", part(b"images", more=True) + part(bytes(2**20), more=False)),  # which nobody subscribed to
+    ],
+)
+def test_message_that_does_not_end_is_cut_off_behind_whole_ones_that_are_read(
+    begin: bytes, piece: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         reading = stack.enter_context(Collected(f"tcp://127.0.0.1:{server.getsockname()[1]}", "raw"))
@@ -81,8 +90,8 @@ def test_message_that_does_not_end_is_cut_off_behind_whole_ones_that_are_read() 
         shake(peer, b"PUB")
         assert subscriber.receive(0) is None
         peer.sendall(50 * (part(b"raw.frame", more=True) + part(b"no header", more=False)))
-        peer.sendall(part(b"raw.frame", more=True))
-        piece, sent = part(bytes(2**20), more=True), 0
+        peer.sendall(begin)
+        sent = 0
         peer.settimeout(2)  # cut off, or not read any more
         with suppress(OSError):
             while sent < 4 * UNFINISHED_BYTES:
@@ -92,6 +101,7 @@ def test_message_that_does_not_end_is_cut_off_behind_whole_ones_that_are_read() 
                     pass
                 subscriber.watch()
         assert subscriber.cut_off == 1 and sent < 3 * UNFINISHED_BYTES
+    assert "a publisher has to filter by topic" in caplog.text
 
 
 MOST_SENT = 2_000_000_000  # bytes that a peer may get rid of
