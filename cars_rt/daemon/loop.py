@@ -6,6 +6,7 @@ is looked at again in the next turn, so that requests are answered meanwhile.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -111,7 +112,8 @@ class Daemon:
         if publisher.blocked:
             wanted = [*wanted, (publisher.wake, int(zmq.POLLIN))]
         blocked = publisher.blocked or pipeline.waiting
-        timeout_s = min(timeout_s, parts.outputs.due_s)
+        control_s = math.inf if parts.control is None else parts.control.due_s
+        timeout_s = min(timeout_s, parts.outputs.due_s, control_s)
         mark(Phase.CONTROL)
         # zmq.Poller does the same, but looks at flags each time, and every turn comes by here.
         ready = {socket for socket, _ in zmq.zmq_poll(wanted, int(1e3 * timeout_s))}
@@ -135,7 +137,7 @@ class Daemon:
         pipeline.submit(runs.block)
         if runs.behind or runs.busy:
             runs.proceed()
-        if parts.control is not None and parts.control.socket in ready:
+        if parts.control is not None and (control_s < math.inf or parts.control.socket in ready):
             commands.serve(parts)
         parts.outputs.serve(due=True)
         if time.perf_counter() >= self._next_tick:

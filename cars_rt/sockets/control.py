@@ -1,6 +1,8 @@
 """Requests from outside: one socket of the daemon or the recorder, served by its loop between two turns."""
 
 import logging
+import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,8 +22,9 @@ log = logging.getLogger("cars_rt.control")
 
 OVERHEAD = 100  # bytes that a part takes on the wire beside its content, at most
 AT_ONCE = 16  # requests answered before the loop goes on
-QUEUED = 16  # requests of each connection, and answers: who asks and does not read gets no more of them
-MOST_BYTES = 8_000_000  # of all requests that come at once
+QUEUED = 16  # requests of each connection, and answers: a stranger who asks and does not read gets no more
+MOST_BYTES = 8_000_000  # of all requests that come at once, and of all answers that wait
+RETRY_S = 0.02  # after which answers that wait may be taken
 Envelope: TypeAlias = list[bytes]
 
 #: How a request is answered: error or result.
@@ -54,6 +57,8 @@ class Control:
         self._requests, self._program = requests, program
         self.taken = 0  # bytes of all requests
         self._strangers = 0  # requests without the token
+        self._waiting: dict[bytes, deque[Envelope]] = {}  # answers by connection, to who may ask
+        self._waiting_bytes = self._dropped = 0
         self._token: Token | None = None
         self._guard: Guard | None = None
         self._context = zmq.Context()  # its own, for `bind`
@@ -62,6 +67,7 @@ class Control:
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
         for way in zmq.RCVHWM, zmq.SNDHWM:
             self.socket.setsockopt(way, QUEUED)
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # say which answer finds no room
         try:
             self.address, self._guard = bind(self.socket, address, security)
             if self._guard is None:
@@ -79,8 +85,14 @@ class Control:
         """For `Inflow`: how much may be on its way into the socket without being a request yet."""
         return Gate("control", port_of(self.address), lambda: MOST_BYTES, lambda: self.taken)
 
+    @property
+    def due_s(self) -> float:
+        """When to call `serve` though nothing comes."""
+        return RETRY_S if self._waiting else math.inf
+
     def serve(self, perform: Perform, note: Note) -> None:
         """Answer what has come."""
+        self._send_waiting()
         for _ in range(AT_ONCE):
             try:
                 parts = self.socket.recv_multipart(zmq.NOBLOCK)
@@ -93,17 +105,17 @@ class Control:
             self._answer(perform, note, envelope, body)
 
     def _answer(self, perform: Perform, note: Note, envelope: Envelope, body: bytes) -> None:
+        known = self._token is None
+
         def answer(error: str | None, result: Mapping[str, Any]) -> None:
-            try:
-                self.socket.send_multipart([*envelope, encode_reply(Reply(error, result))], zmq.NOBLOCK)
-            except zmq.ZMQError:
-                return  # whoever asked is gone
+            self._reply([*envelope, encode_reply(Reply(error, result))], known)
 
         try:
             request = decode_request(body, self._requests)
             if self._token is not None and not self._token.matches(request.token):
                 answer(self._refuse(self._token), {})
                 return
+            known = True
             result = perform(request, answer)
         except (CarsRtError, ValueError) as error:
             answer(str(error), {})
@@ -112,6 +124,39 @@ class Control:
         else:
             if result is not None:
                 answer(None, result)
+
+    def _reply(self, reply: Envelope, known: bool) -> None:
+        """Send it, behind those that wait; known: or let it wait, as for who asks much before reading."""
+        peer, size = reply[0], sum(map(len, reply))
+        if peer not in self._waiting and self._sent(reply):
+            return
+        if known and self._waiting_bytes + size <= MOST_BYTES:
+            self._waiting.setdefault(peer, deque()).append(reply)
+            self._waiting_bytes += size
+        elif known:
+            self._dropped += 1
+            level = logging.WARNING if self._dropped == 1 else logging.DEBUG
+            log.log(
+                level, "%s: an answer is dropped: who asked does not read, and %d MB wait; more are counted",
+                self.address, MOST_BYTES // 1_000_000,
+            )  # fmt: skip
+
+    def _send_waiting(self) -> None:
+        for peer, replies in list(self._waiting.items()):
+            while replies and self._sent(replies[0]):
+                self._waiting_bytes -= sum(map(len, replies.popleft()))
+            if not replies:
+                del self._waiting[peer]
+
+    def _sent(self, reply: Envelope) -> bool:
+        """Whether it need not wait: there was room for it, or whoever asked is gone."""
+        try:
+            self.socket.send_multipart(reply, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError:
+            return True
+        return True
 
     def _refuse(self, token: Token) -> str:
         """Count a request without the token. Returns the answer to it."""

@@ -45,11 +45,11 @@ from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import ENGINES, EngineError, compose, load_model, open_engine
 from cars_rt.engines.model import SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
-from cars_rt.protocol.control import REQUESTS, Request, encode_request
+from cars_rt.protocol.control import REQUESTS, Reply, Request, decode_reply, encode_request
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets import Subscriber
-from cars_rt.sockets.control import Answer, Control
+from cars_rt.sockets.control import MOST_BYTES, Answer, Control
 from cars_rt.sockets.free import free_addresses
 from cars_rt.trust import keys, tokens
 from cars_rt.trust.curve import ClientKeys
@@ -692,10 +692,12 @@ def test_bands_outside_the_axis_are_told() -> None:
         assert answer == {"bands": [["in", 1000.0, 1100.0]], "outside": [["out", 5000.0, 6000.0]]}
 
 
-def test_answers_that_nobody_reads_are_few(tmp_path: Path) -> None:
-    """A thousand of them were kept for each connection, for good."""
+@pytest.mark.parametrize("requests", [120, 500])
+def test_answers_wait_for_who_asks_much_before_reading_and_not_without_end(
+    requests: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thousand of them were kept for each connection, for good; then 16, and others were lost."""
     control = Control(LOCAL, REQUESTS, "daemon", token=tmp_path / "token")
-    requests, size = 500, 0
     with closing(control), zmq.Context() as context, context.socket(zmq.DEALER) as peer:
         peer.setsockopt(zmq.RCVHWM, 1)
         peer.setsockopt(zmq.RCVBUF, 4096)
@@ -703,18 +705,26 @@ def test_answers_that_nobody_reads_are_few(tmp_path: Path) -> None:
         body = encode_request(Request("status", {}, tokens.read(tmp_path / "token")))
         for _ in range(requests):
             peer.send_multipart([b"", body])
-
-        asked: list[Request] = []
+        strangers = 20
+        for _ in range(strangers):
+            peer.send_multipart([b"", encode_request(Request("status", {}, "another"))])
+        asked, answers = list[int](), list[Reply]()
 
         def perform(request: Request, answer: Answer) -> dict[str, Any]:
-            asked.append(request)
-            return {"text": "a" * (MAX_HEADER_BYTES - 100)}
+            asked.append(len(asked))
+            return {"number": asked[-1], "text": "a" * (MAX_HEADER_BYTES - 100)}
 
         def all_asked() -> bool:
             control.serve(perform, str)
-            return len(asked) == requests
+            return control.refused == strangers
 
         wait_until(all_asked)
+        assert len(asked) == requests and control.due_s < 1
         while peer.poll(200):
-            size += len(peer.recv_multipart()[-1])
-    assert MAX_HEADER_BYTES / 2 < size < requests * MAX_HEADER_BYTES / 2
+            answers.append(decode_reply(peer.recv_multipart()[-1]))
+            control.serve(perform, str)
+        assert control.due_s == math.inf
+    numbers = [answer.result["number"] for answer in answers if answer.error is None]
+    assert numbers == sorted(set(numbers)) and len(numbers) == len(answers)  # none to strangers
+    assert (len(answers) == requests) == (requests == 120) == ("an answer is dropped" not in caplog.text)
+    assert len(answers) * MAX_HEADER_BYTES < 2 * MOST_BYTES
