@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Kind, Problem, Trouble
 from cars_rt.physics.axis import may_be_wavelengths
-from cars_rt.printable import printable
+from cars_rt.printable import printable, without_numbers
 from cars_rt.protocol import Closed, Fault, Frame, Part, Reason, RunReader, Start, StreamName
 
 #: What to do about each kind of problem that the reader reports.
@@ -82,6 +82,7 @@ CLOCK_S = 1.0  # a clock that is further ahead than this is not set
 WAITED_S = 5.0  # and so far behind may be what waited on the way
 SWAPPED = 8.0  # a spectrum that is so much smoother with its bytes swapped has them swapped
 EXPOSED = 10.0  # exposures at the same time that no camera makes; milliseconds for seconds are a thousand
+MOST_TOLD = 64  # lines of one run
 MANY = 2_000  # messages per second that are worth an advice
 
 
@@ -112,7 +113,8 @@ class Judge:
         self.runs = self.spectra = self.messages = 0  # runs: that their publisher ended
         self.elsewhere: str | None = None  # that another stream is published there, in a phrase
         self.found: Counter[str] = Counter()  # findings by kind, in all runs
-        self._told: set[str] = set()  # kinds, in this run
+        self._told: set[str] = set()  # kinds, in this run; of refused messages their sentences
+        self._refused: str | None = None  # the run whose start was refused last
         self._known: set[str] = set()  # ids of runs
         self._waited = self._since = 0  # frames before the first start, and since when they come
         self._under_way_s = 0.0  # how long before we came the run had begun, if it was not just now
@@ -187,8 +189,10 @@ class Judge:
         lines = []
         for finding in findings:
             self.found[finding.kind.value] += 1
-            if finding.kind not in self._told:
-                self._told.add(finding.kind)
+            kind = finding.kind
+            key = without_numbers(finding.text) if isinstance(kind, Fault) else kind
+            if key not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add(key)
                 lines.append(str(finding))
         return lines
 
@@ -197,6 +201,11 @@ class Judge:
         if problem.kind is Kind.STREAM:
             self.elsewhere = text
             return []
+        if (refused := self.reader.refused.last) and refused != self._refused and isinstance(kind, Fault):
+            self._refused = refused  # a new run: what was wrong with the one before may be so here, too
+            self._told.clear()
+        if problem.kind is Kind.UNKNOWN_RUN and refused:
+            return []  # what is wrong with its start was told
         if problem.kind is Kind.UNKNOWN_RUN and not self._known:
             self._waited += 1  # we came in mid-run: start has to come again
             self._since = self._since or now_ns

@@ -54,6 +54,11 @@ def listed(numbers: Sequence[int], one: str) -> str:
     return f"{counted(len(numbers), one)} ({first})"
 
 
+def without_numbers(text: str) -> str:
+    """A sentence without its digits, which may be others each time that it is said."""
+    return "".join(each for each in text if not each.isdigit())
+
+
 def lasted(seconds: float) -> str:
     """A time with the unit that suits it: "90 s", "5 min", "3 h", "2 days"."""
     unit, name = next((unit, name) for unit, name in UNITS if seconds >= 2 * unit or unit == 1)

@@ -21,12 +21,13 @@ from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
-from cars_rt.protocol import FLAGS, Closed, Event, Frame, Start
+from cars_rt.printable import without_numbers
+from cars_rt.protocol import FLAGS, Closed, Event, Fault, Frame, Start
 
 log = logging.getLogger("cars_rt.daemon")
 
 LOSSES = dict.fromkeys((cause.value for cause in Cause if cause is not Cause.REPEATED), 0)  # a copy is none
-MOST_SAID = 64  # kinds of problems and unknown runs that have a line in the log, on one connection
+MOST_SAID = 64  # problems that have a line in the log, in a run or on one connection
 
 
 class Runs:
@@ -55,7 +56,7 @@ class Runs:
         self.last: Run | None = None  # the run that was begun last
         self._stalls_seen = 0  # of subscribers
         self._events: deque[tuple[Event, int, bool]] = deque()
-        self._said: set[str] = set()  # problems without a run that have their line in the log
+        self._said: set[str] = set()  # problems that have their line in the log
 
     # -- how it stands ------------------------------------------------------------------------------
 
@@ -376,10 +377,13 @@ class Runs:
         self.intake.alarm(reason, text, Counter() if self.last is None else self.last.sent.lost)
 
     def _report(self, problem: Problem, ledger: Ledger) -> None:
-        """One line for the first problem of a kind in a run or, where none is open, of a connection."""
+        """One line for the first problem of a kind in a run or, where none is open, of a connection; of
+        messages that are refused, for each sentence."""
         first = ledger.problems[problem.kind] <= 1 or problem.kind is Kind.START_CHANGED  # once a field
-        if self.intake.reader.run is None:  # its ledger may last for days: each connection, run is told anew
+        each = isinstance(problem.kind, Fault)
+        if each or self.intake.reader.run is None:  # whose ledger may last for days
             key = problem.text if problem.kind is Kind.UNKNOWN_RUN else problem.kind
+            key = without_numbers(problem.text) if each else key
             first = key not in self._said and len(self._said) < MOST_SAID
             self._said |= {key} if first else set()
         where = f"{self.intake.address}: " if problem.kind is Kind.STREAM else ""

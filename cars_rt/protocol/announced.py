@@ -9,6 +9,18 @@ from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, Frame, Start
 LARGEST = float(np.finfo(np.float32).max)  # engines compute in float32
 
 
+def misshapen(frame: Frame, run: Start) -> tuple[int, int] | None:
+    """Of a frame whose shape is not what start announced: how many spectra it seems to hold, and the most
+    that it can. Its shape does not say: the index of the next frame does. None: the shape is right."""
+    rows, pixels = frame.block.shape
+    if frame.stream == "preview" or (pixels == run.pixels and rows <= run.block):
+        return None
+    if pixels == run.pixels:
+        return rows, rows
+    likely = pixels if rows == run.pixels else rows  # transposed, or of another region
+    return max(min(likely, rows, run.block), 1), run.block
+
+
 def disagreement(frame: Frame, run: Start) -> tuple[Trouble, str] | None:
     """Why a frame is not what the start of its run announced, as (kind, sentence), or None."""
     block = frame.block

@@ -12,15 +12,16 @@ from typing import TypeAlias
 from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range, Trouble
 from cars_rt.printable import counted
 from cars_rt.protocol.again import changed, refused
-from cars_rt.protocol.announced import disagreement
+from cars_rt.protocol.announced import disagreement, misshapen
 from cars_rt.protocol.codec import decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.fields import Part
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
-from cars_rt.protocol.messages import End, Frame, Message, Reason, Start, StreamName
+from cars_rt.protocol.messages import MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
 from cars_rt.protocol.notice import decode_notice
 from cars_rt.protocol.numbers import Before, Numbers, Place, Verdict
+from cars_rt.protocol.refused import RefusedStarts
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -63,11 +64,13 @@ class RunReader:
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
         self._changed = ""  # what of the open run's start was other when it was said again: it is refused
         self._told: set[str] = set()  # fields of it that were other, and were told
+        self.refused = RefusedStarts()
         self.last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
         self._over: tuple[Start, int] | None = None  # the run after whose end nothing comes, and its spectra
         self._late: Start | None = None  # of that run: it came after the end
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
         self._missed = 0  # frames in a row that did not fit the layout
+        self._odd: tuple[int, int, int] | None = None  # a frame of a wrong shape: sequence after, index, most
 
     def read(self, parts: Sequence[Part]) -> list[Event]:
         """Events of one message, in order. Never raises; a malformed message is a Problem."""
@@ -96,6 +99,7 @@ class RunReader:
         except ProtocolError as error:
             if there := decode_notice(parts):
                 return [] if there == self.stream else [self._elsewhere(there)]
+            self.refused.note(parts, str(error))
             return [self._problem(Cause.REJECTED, 0, str(error), error.fault)]
         events = self.accept(message)
         if len(events) == 1 and isinstance(in_order := events[0], Frame):
@@ -173,7 +177,8 @@ class RunReader:
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
         self._at, self._jump = Numbers(start), None
-        self._unplaced, self._doubtful, self._changed, self._told = 0, 0, "", set()
+        self._unplaced, self._doubtful, self._changed, self._told, self._odd = 0, 0, "", set(), None
+        self.refused.clear()
         events.append(start)
         if start.index:
             events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, Kind.JOINED_LATE))
@@ -207,7 +212,6 @@ class RunReader:
 
     def _frame(self, frame: Frame) -> list[Event]:
         run = self.run
-        spectra = len(frame.block)
         if run is None or frame.run != run.run:
             # Spectra of another run: whatever they cost, they cost it nothing here.
             if frame.run == self.last:
@@ -216,8 +220,19 @@ class RunReader:
                     return [*self._start(late), *self._frame(frame)]
                 text = f"a frame came after the end of run {frame.run}"
                 return [self._problem(Cause.REPEATED, 0, text, Kind.AFTER_END)]
-            text = f"run {frame.run} is under way, but no start of it came that could be read; {REMEDY}"
-            return [self._problem(Cause.REJECTED, 0, text, Kind.UNKNOWN_RUN)]
+            why = self.refused.why(frame.run)
+            lacks = (
+                f"its start was refused: {why}"
+                if why
+                else f"no start of it came that could be read; {REMEDY}"
+            )
+            text = f"run {frame.run} is under way, but {lacks}"
+            return [self._problem(Cause.REJECTED, 0, text[:MAX_TEXT], Kind.UNKNOWN_RUN)]
+        sent, odd = frame, misshapen(frame, run)
+        if odd is not None:
+            frame = replace(frame, arrays={MAIN_ARRAY[self.stream]: frame.block[: odd[0]]})
+        spectra = len(frame.block)
+        self._fit(frame.sequence + self._at.sequences.base, frame.index + self._at.indices.base)
         place = self._at.place(frame)
         frame = place.frame
         match place.verdict:
@@ -236,8 +251,9 @@ class RunReader:
                 return [self._problem(Cause.REJECTED, spectra, place.text, Kind.INDEX_BACK, first)]
         events = self._way(place)
         other = f"start was said again with another {self._changed}"
-        if fault := (Kind.SECOND_START, other) if self._changed else disagreement(frame, run):
+        if fault := (Kind.SECOND_START, other) if self._changed else disagreement(sent, run):
             self._at.advance(frame, place.before)
+            self._odd = None if odd is None else (self._at.sequence, frame.index, odd[1])
             text = f"frame {frame.sequence}: {fault[1]}"
             return [*events, self._problem(Cause.REJECTED, spectra, text, fault[0], frame.index)]
         self._pass(frame, place.before)
@@ -277,6 +293,8 @@ class RunReader:
             if end.run == self.last or (self.run is None and self.last is None):
                 return []
             return [self._problem(Cause.REJECTED, 0, f"end of the unknown run {end.run}", Kind.UNKNOWN_RUN)]
+        goes_on = end.spectra + self.ledger.lost[Cause.UPSTREAM] if end.announced is None else end.announced
+        self._fit(end.frames + self._at.sequences.base, goes_on + self._at.indices.base)
         end = self._at.totals(end, self.ledger.spectra + self.ledger.lost[Cause.REJECTED])
         events: list[Event] = []
         tail = max((end.spectra if end.announced is None else end.announced) - self._at.index, 0)
@@ -335,6 +353,19 @@ class RunReader:
         if cause is Cause.MISSING:
             self._doubtful = max(self._doubtful - spectra, 0)
         return self._problem(cause, spectra, text, kind, first)
+
+    def _fit(self, sequence: int, index: int) -> None:
+        """Count as many spectra of a frame of a wrong shape as what comes next leaves room for."""
+        if self._odd is None or self._odd[0] != self._at.sequence:
+            return
+        first, most = self._odd[1:]
+        frames, room, held = sequence - self._at.sequence, index - first, self._at.index - first
+        room = room if not frames else min(room - frames, held)  # each frame between holds a spectrum
+        if frames >= 0 and 1 <= room <= most:
+            self.ledger.set_lost(Cause.REJECTED, self.ledger.lost[Cause.REJECTED] + room - held)
+            self.ledger.note(Range(Cause.REJECTED.value, first + min(room, held), room - held))
+            self._at.index = first + room
+            self._odd = None
 
     def _place(self, spectra: int) -> int:
         """Count so many of the rejected spectra as those that are missing next."""

@@ -124,6 +124,26 @@ def test_each_slip_is_told_with_its_remedy(kind: str, text: str, messages: list[
     assert ("; worth a look: " in said[-1]) == all(each in HINTS for each in judge.found)
 
 
+def test_each_slip_of_starts_that_are_refused_is_told_and_told_again_of_the_next_run() -> None:
+    """While one listens, the driver is mended and started again. Nearly all slips are of one kind."""
+    slips = [{"source": 5}, {"scan": [0, 1]}, {"exposure_s": 0}, {"exposure_s": 0}]
+    messages = list[Any]()
+    for number, slip in enumerate(slips):
+        run = f"run-{number}"
+        wrong = raw(start(run=run), lambda fields, slip=slip: fields.update(slip))
+        messages += [wrong, frame(run=run), wrong, frame(1, run=run), an_end(2, 8, run)]
+    said, judge = sent(*messages)
+    faults = [line.split(" must")[0] for line in said if line.startswith("FAULT")]
+    assert faults == ["FAULT: source", "FAULT: scan", "FAULT: exposure_s", "FAULT: exposure_s"], said
+    assert judge.found == {"field": 8}  # what follows from them is no slip of its own
+    said, _ = sent(
+        start(), *(raw(frame(), lambda f, key=key: f.pop(key)) for key in ("index", "time_ns")), END
+    )
+    assert (
+        sum(line.startswith("FAULT: index must") or line.startswith("FAULT: time_ns") for line in said) == 2
+    )
+
+
 def test_a_run_that_was_under_way_is_judged_from_there_on_and_told_so() -> None:
     """Its start is old because it began long ago, not for a clock that is wrong."""
     began = NOW - 200 * 10**9

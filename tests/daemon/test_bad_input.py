@@ -83,7 +83,7 @@ def frame(run: str, sequence: int, index: int, **fields: object) -> list[bytes]:
 
 def axis(values: list[float]) -> Maker:
     def make(run: str, sequence: int, index: int) -> list[bytes]:
-        start = parts_of(a_start("other", AXIS[: len(values)]))
+        start = parts_of(a_start(run, AXIS[: len(values)]))
         return [*start[:2], np.array(values, np.float64).tobytes()]
 
     return make
@@ -188,7 +188,12 @@ def test_runs_that_are_refused_on_one_connection_each_have_their_line(
     wait_until(lambda: line.daemon.parts.runs.book.problems["unknown run"] == before + 6)
     assert warnings(caplog, "rejected: the raman-shift axis is not") == 1
     for run in runs:
-        assert warnings(caplog, f"rejected: run {run} is under way, but no start of it came") == 1
+        said = f"rejected: run {run} is under way, but its start was refused: the raman-shift axis is not"
+        assert warnings(caplog, said) == 1
+    for slip in ({"scan": [0, 1]}, {"exposure_s": 0}):  # another one, though of one kind
+        line.source.bytes(*parts_of(a_start("other"), **slip))
+    wait_until(lambda: warnings(caplog, "rejected: exposure_s must be"))
+    assert warnings(caplog, "rejected: scan must be") == 1
     good = next(RUNS)
     line.source.say(a_start(good), a_frame(0, COUNTS, good), an_end(1, run=good))
     assert line.totals(good).sent == 1

@@ -841,6 +841,43 @@ def test_a_frame_that_start_did_not_announce_is_rejected(wrong: Any, kind: str) 
     assert read.lost == {"rejected": spectra}
 
 
+@pytest.mark.parametrize("at", [0, 3, 9])
+@pytest.mark.parametrize(
+    ("shape", "held"),
+    [
+        ((64, 4), 4), ((64, 3), 3), ((4, 63), 4), ((3, 63), 4), ((70, 60), 4), ((5, 64), 4), ((9, 64), 4),
+        ((9, 64), 9), ((5, 64), 5),
+    ],
+)  # fmt: skip
+def test_a_frame_of_a_wrong_shape_moves_no_spectrum_after_it(
+    shape: tuple[int, int], held: int, at: int
+) -> None:
+    """Its shape says nothing of its length: the next one's index does, or the end."""
+    start = a_start(raman_shift=np.linspace(600, 3100, 64), block=4, spectra=36 + held)
+    sizes = [held if number == at else 4 for number in range(10)]
+    indices = [sum(sizes[:number]) for number in range(11)]
+    frames = [
+        a_frame(
+            number,
+            indices[number],
+            time_ns=TIME + number,
+            arrays={"counts": np.ones(shape if number == at else (4, 64), np.uint16)},
+        )
+        for number in range(10)
+    ]
+    for ends in (an_end(10, indices[10]), an_end(10, indices[10], announced=indices[10])):
+        read = Read.of(start, *frames, ends)
+        assert read.passed == [index for number, index in enumerate(indices[:10]) if number != at]
+        assert set(read.kinds) == {"shape"} and read.lost == {"rejected": held}
+        assert read.closed.end.announced == indices[10]
+        assert read.closed.ledger.ranges == [Range("rejected", indices[at], held)]
+    read = Read.of(
+        start, *frames[: at + 1], *frames[at + 2 :], an_end(10, indices[10])
+    )  # the next one is lost
+    assert read.passed == [index for number, index in enumerate(indices[:10]) if number not in (at, at + 1)]
+    assert read.closed.end.announced == indices[10] and sum(read.lost.values()) == held + 4 * (at < 9)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_counts_that_are_not_finite_are_rejected(value: float, dtype: str) -> None:
