@@ -57,8 +57,10 @@ _OF_OTHERS = re.compile(
     r"(?:[\s_]*(?:of|spectrum|[\[(]).*)?|.*(?:smoothed|normali[sz]ed|gegl.ttet|normiert).*", re.I
 )  # fmt: skip
 _OCEAN = re.compile(r">{3,}\s*begin .*spectral data", re.I)
+FEWEST = "needs two columns of numbers or more: raman shift, counts; for counts alone give --axis FILE"
 FEWEST_OF_AXIS = 8  # numbers that are judged by their steps
 LEAST_FULL_SCALE = 255  # of a camera
+MOSTLY = 0.9  # of the steps of an axis in which some numbers are wrong; those of a spectrum go up and down
 MOST_STEPS = 4.0  # the largest step of an axis over its smallest; those of gratings differ by less than two
 _X_AXIS = re.compile(  # XUNITS=1/CM, XAxis mode: Pixels, x axis (nm)
     r"(?:x[\s_-]*(?:axis|units?)\b(?:\s*(?:mode|units?|label|title|type))?|axisunit\[1\])"
@@ -90,13 +92,18 @@ def is_number(cell: str) -> bool:
 
 
 def sorted_out(
-    numbers: NDArray[np.float64], places: list[int], titles: list[list[str]], head: list[str]
+    numbers: NDArray[np.float64],
+    places: list[int],
+    titles: list[list[str]],
+    head: list[str],
+    needs_axis: bool = True,
 ) -> Table:
     """The table of numbers (p, columns). places: of each column in the file. titles: what stands above each,
-    if anything does. head: all lines above the numbers. Raises TableError."""
+    if anything does. head: all lines above the numbers. needs_axis: a column has to be one; else all may be
+    spectra, and the axis numbers their pixels. Raises TableError."""
     columns = numbers.T
-    if len(columns) < 2:
-        raise TableError("needs two columns of numbers or more: raman shift, counts")
+    if len(columns) < 1 + needs_axis:
+        raise TableError(FEWEST)
     named = any(titles)
     titles = titles or [[] for _ in columns]
     names = [" ".join(title) for title in titles]
@@ -105,7 +112,13 @@ def sorted_out(
     numbering = [at for at, title in enumerate(titles) if named and _NUMBERING.fullmatch("".join(title[:1]))]
     unnumbered = [at for at in range(len(columns)) if not (at in numbering and _counts_up(columns[at]))]
     axis = next(iter([*shifts, *lengths]), unnumbered[0] if len(columns) > 2 and unnumbered else 0)
-    unit, nm = _unit(names[axis], f"column {places[axis] + 1}, {names[axis]}", head, named)
+    none = not (needs_axis or shifts or lengths or not turns(columns[axis]))
+    unit, nm = PIXELS, 1.0
+    if none:
+        axis, scale = -1, np.arange(len(numbers), dtype=np.float64)
+    else:
+        scale = columns[axis]
+        unit, nm = _unit(names[axis], f"column {places[axis] + 1}, {names[axis]}", head, named)
 
     def said(which: list[int]) -> str:
         return ", ".join(f"{places[at] + 1}" + (f" ({names[at]})" if names[at] else "") for at in which)
@@ -125,16 +138,17 @@ def sorted_out(
             left.append(at)
         elif at in numbering and (shifts or lengths):
             raise TableError(f"{title} is no spectrum; export each spectrum as a column beside the axis")
-        elif at in shifts or at in lengths or np.array_equal(columns[at], columns[axis]):
+        elif at in shifts or at in lengths or np.array_equal(columns[at], scale):
             raise TableError(f"{title} is a second axis; leave one axis and the spectra that belong to it")
         elif _counts_up(columns[at]) and len(columns[at]) > 2:
             raise TableError(
                 f"{title} is no spectrum, it counts {columns[at][0]:g}, {columns[at][1]:g}, ...; remove it"
             )
-        elif len(columns) > 2 and looks_like_axis(columns[at]) and looks_like_axis(columns[axis]):
+        elif len(columns) > 2 and looks_like_axis(columns[at]) and looks_like_axis(scale):
+            other = "while --axis gives another" if none else f"and so does column {places[axis] + 1}"
             raise TableError(
                 f"{title} goes from {columns[at][0]:g} to {columns[at][-1]:g} in steps as even as an axis, "
-                f"and so does column {places[axis] + 1}; leave one axis and the spectra that belong to it"
+                f"{other}; leave one axis and the spectra that belong to it"
             )
         elif _one_of(_DARK, titles[at]):
             dark.append(at)
@@ -172,10 +186,28 @@ def sorted_out(
             "one at most"
         )
 
-    about = f"column {said([axis])}" + (f", dark: column {said(dark)}" if dark else "")
-    about += f", not used: column {said(left)}" if left else ""
-    return Table(
-        columns[axis] * nm, columns[spectra].copy(), unit, columns[dark[0]].copy() if dark else None, about
+    about = "no column" if none else f"column {said([axis])}"
+    about += (f", dark: column {said(dark)}" if dark else "") + (
+        f", not used: column {said(left)}" if left else ""
+    )
+    return Table(scale * nm, columns[spectra].copy(), unit, columns[dark[0]].copy() if dark else None, about)
+
+
+def turns(values: NDArray[np.float64]) -> bool:
+    """Whether numbers (p,) go up and down as those of a spectrum do; an axis does not, also where it is
+    rounded or some of its numbers are wrong."""
+    steps = np.diff(values)
+    return len(steps) > 1 and bool(max((steps >= 0).mean(), (steps <= 0).mean()) < MOSTLY)
+
+
+def why_no_axis(values: NDArray[np.float64], about: str) -> str:
+    """Why numbers (p,) are no axis, and what to do; empty if they may be one. about: what they are."""
+    if not turns(values):
+        return ""
+    shown = ", ".join(f"{value:g}" for value in values[:4])
+    return (
+        f"goes up and down in what is taken for its axis ({about}: {shown}, ...); if no column is one, give "
+        "--axis FILE with the raman shift of each pixel, in cm-1"
     )
 
 

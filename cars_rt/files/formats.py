@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.columns import PIXELS
+from cars_rt.files.columns import PIXELS, why_no_axis
 from cars_rt.files.hdf5 import StoredRows, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRITTEN, judged, line
 from cars_rt.files.npz import read_npz
@@ -155,11 +155,11 @@ def _refuse_asked(asked: Asked, axis: str = "a raman_shift in cm-1") -> None:
 def _text(path: Path, asked: Asked) -> Iterator[Spectra]:
     pump_nm = asked.pump_nm
     refuse_no_table(path, MOST_TEXT_BYTES, MOST_LINE_BYTES, MOST_LINES)
-    table = parse(path.read_bytes())
+    table = parse(path.read_bytes(), asked.needs_own)
     axis, of_axis = table.axis, table.about
     if asked.axis is not None:
         if table.unit != PIXELS and not is_numbering(axis):
-            raise SpectraError(f"has its axis in {of_axis}; leave --axis out")
+            raise SpectraError(f"has its axis in {of_axis}; leave --axis out, or that column")
         axis, of_axis = _given_axis(asked, of_axis), "given with --axis"
     elif asked.any_axis:
         pump_nm = None
@@ -168,6 +168,8 @@ def _text(path: Path, asked: Asked) -> Iterator[Spectra]:
             f"numbers pixels instead of an axis ({of_axis}); give --axis FILE with the raman shift of each "
             "pixel, in cm-1"
         )
+    elif not table.unit and (wrong := why_no_axis(axis, of_axis)):
+        raise SpectraError(wrong)
     elif table.unit == NM and pump_nm is None:
         raise WavelengthError(
             f"the axis is in nm ({of_axis}): give the wavelength that the light is shifted from, such as "

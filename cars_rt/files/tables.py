@@ -14,7 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.columns import FEWEST_OF_AXIS, Table, TableError, is_number, numbers_lines, sorted_out
+from cars_rt.files.columns import (
+    FEWEST,
+    FEWEST_OF_AXIS,
+    Table,
+    TableError,
+    is_number,
+    numbers_lines,
+    sorted_out,
+    turns,
+)
 from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, named_rows, titles_of
 from cars_rt.files.points import by_points
 from cars_rt.files.units import NM
@@ -57,18 +66,19 @@ class _Row:
     cells: list[str]
 
 
-def parse(content: bytes) -> Table:
-    """The table in a file's content. Raises TableError."""
+def parse(content: bytes, needs_axis: bool = True) -> Table:
+    """The table in a file's content. needs_axis: as of `sorted_out`. Raises TableError."""
     lines = re.split(r"\r\n|\n|\r", _BROKEN.sub(_on_one_line, plain(decoded(content))))
     bare = [_uncommented(line) for line in lines]
     delimiter = _delimiter(bare)
     split = [cells_of(line, delimiter) for line in bare]
-    first = next((at for at, cells in enumerate(split) if _is_row(cells)), None)
+    fewest = 2 if needs_axis or any(map(_is_row, split)) else 1
+    first = next((at for at, cells in enumerate(split) if _is_row(cells, fewest)), None)
     if first is None:
         raise TableError(named_rows(bare) or _no_numbers(split))
     head = [line for line in lines[:first] if line.strip(" \t,;")]
     _refuse_head(head, split[first])
-    rows = _rows(lines, split, first)
+    rows = _rows(lines, split, first, fewest)
     if is_first_row([row.cells for row in rows]):
         raise TableError(in_first_row(rows[0].cells))
     if delimiter == " ":
@@ -88,9 +98,10 @@ def parse(content: bytes) -> Table:
     titles = [titles[place] for place in places] if titles else []
     points = by_points(numbers, titles)
     if points is None and delimiter == ",":
-        _no_decimal_commas(rows, head, bool(titles), numbering)
+        alone = not titles and not needs_axis and turns(numbers[:, 0])
+        _no_decimal_commas(rows, head, bool(titles), numbering, alone)
     if points is None:
-        table = sorted_out(numbers, places, titles, head)
+        table = sorted_out(numbers, places, titles, head, needs_axis)
         _no_row_apart(table, rows, bool(titles))
         return table
     *_, axis, counts = range(len(places))
@@ -132,13 +143,12 @@ def plain(text: str) -> str:
 def _no_numbers(split: list[list[str]]) -> str:
     """Why no line is a row of a table, by one from the middle."""
     filled = [at for at, cells in enumerate(split) if cells]
-    said = "needs two columns of numbers or more: raman shift, counts"
     if not filled:
-        return said
+        return FEWEST
     at = filled[len(filled) // 2]
     odd = next((cell for cell in split[at] if not is_number(cell)), "")
     why = f"{odd[:40]!r} is no number" if odd else f"one number alone, {split[at][0]!r}"
-    return f"{said} (line {at + 1}: {why})"
+    return f"{FEWEST} (line {at + 1}: {why})"
 
 
 def _uncommented(line: str) -> str:
@@ -159,24 +169,24 @@ def _delimiter(lines: Sequence[str]) -> str:
     return " " if by_space else ","
 
 
-def _is_row(cells: list[str]) -> bool:
-    """Whether a line holds numbers, two or more, and nothing else."""
+def _is_row(cells: list[str], fewest: int = 2) -> bool:
+    """Whether a line holds numbers, so many or more, and nothing else."""
     filled = [cell for cell in cells if cell]
     return (
-        len(filled) > 1
+        len(filled) >= fewest
         and bool(cells[0])
         and all(is_number(cell) or _SEPARATED.fullmatch(cell) for cell in filled)
     )
 
 
-def _rows(lines: list[str], split: list[list[str]], first: int) -> list[_Row]:
+def _rows(lines: list[str], split: list[list[str]], first: int, fewest: int) -> list[_Row]:
     """From the first line of numbers on. What stands above and below them begins with a word."""
     rows: list[_Row] = []
     width, ended = len(split[first]), False
     for at, cells in enumerate(split):
         if not cells:
             continue
-        row = at >= first and _is_row(cells)
+        row = at >= first and _is_row(cells, fewest)
         if row and not ended:
             if len(cells) != width:
                 raise TableError(
@@ -317,14 +327,17 @@ def _numbers(rows: list[_Row]) -> tuple[NDArray[np.float64], list[int]]:
     return np.array([[float(cell.replace(",", ".")) for cell in row] for row in cells]), places
 
 
-def _no_decimal_commas(rows: list[_Row], head: list[str], named: bool, numbering: set[int]) -> None:
+def _no_decimal_commas(
+    rows: list[_Row], head: list[str], named: bool, numbering: set[int], alone: bool
+) -> None:
     """Refuse whole numbers between commas, three or more on a line, of which some may be what stands behind a
     decimal comma: with a leading zero, with two digits at most on every line, or such that the number before
     is more even with them; if they are not named, with as many digits each, or with too few names. Names
-    may have commas themselves. numbering: places of columns that number lines."""
+    may have commas themselves. numbering: places of columns that number lines. alone: there is no axis, and
+    two on a line are refused, too."""
     cells = [row.cells for row in rows]
     width = len(cells[0])
-    if width < 3 or any(sign in cell for row in cells for cell in row for sign in ".,"):
+    if width < 3 - alone or any(sign in cell for row in cells for cell in row for sign in ".,"):
         return
     columns = [[row[place] for row in cells] for place in range(width)]
     behind = [columns[place] for place in range(1, width) if place not in numbering]
@@ -335,7 +348,7 @@ def _no_decimal_commas(rows: list[_Row], head: list[str], named: bool, numbering
     )
     alike = not named and any(len(set(map(len, column))) == 1 for column in behind)
     names = len(cells_of(head[-1].lstrip("#%!/ "), ",")) if head and not named else 0
-    if said or zero or short or alike or 1 < names < width:
+    if (alone and width == 2) or said or zero or short or alike or 1 < names < width:
         remedy = "" if said or zero or short else "name each column in the line above, "
         raise TableError(
             f"has {width} columns between commas, of which some may be the digits behind a decimal comma "

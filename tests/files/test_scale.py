@@ -113,6 +113,40 @@ def test_text_with_pixels_needs_an_axis(tmp_path: Path) -> None:
     assert read_spectra(tmp_path / "a.csv", axis=tmp_path / "axis.csv").raman_shift.tolist() == SHIFT.tolist()
 
 
+#: Tables of spectra without an axis, as columns, each with its counts alone.
+A, B = COUNTS.tolist(), COUNTS[::-1].tolist()
+WITHOUT: dict[str, tuple[str, list[list[int]]]] = {
+    "pixels in front": ("pixel,A,B\n" + column(np.arange(PIXELS), A, B), [A, B]),
+    "an index from 1": ("index,A,B\n" + column(np.arange(1, PIXELS + 1), A, B), [A, B]),
+    "spectra alone": ("A,B\n" + column(A, B), [A, B]),
+    "not named": (column(A, B).replace(",", "\t"), [A, B]),
+    "one alone": (column(A), [A]),
+    "one with a name": ("counts\n" + column(A), [A]),
+    "an axis that is rounded": ("x,A\n" + column(SHIFT // 4 * 4, A), []),
+    "an axis with a slip": ("x,A\n" + column([*SHIFT[:5], 0, *SHIFT[6:]], A), []),
+    "an axis by its name": ("raman shift,A\n" + column(B, A), []),
+    "an axis elsewhere": ("A,B,x\n" + column(A, B, SHIFT), []),
+    "decimal commas": (column(A, [5, 25] * (PIXELS // 2)), []),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_a_table_of_spectra_alone_is_read_with_an_axis_that_is_given(kind: str, tmp_path: Path) -> None:
+    text, counts = WITHOUT[kind]
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "axis.txt").write_text(column(SHIFT))
+    if counts:
+        spectra = read_spectra(tmp_path / "a.txt", axis=tmp_path / "axis.txt")
+        assert spectra.counts.tolist() == counts and spectra.raman_shift.tolist() == SHIFT.tolist()
+        with open_spectra(tmp_path / "a.txt", given=any_axis) as spectra:
+            assert spectra.counts.tolist() == counts
+        with pytest.raises(SpectraError, match="give --axis FILE"):
+            read_spectra(tmp_path / "a.txt")
+    else:
+        with pytest.raises(SpectraError, match=r"--axis out|--axis gives another|decimal comma"):
+            read_spectra(tmp_path / "a.txt", axis=tmp_path / "axis.txt")
+
+
 def test_a_wide_spectrometer_may_have_nm_too(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(column(np.linspace(200, 1100, 2000), [7, 8, 9, 8] * 500))
     with pytest.raises(WavelengthError, match="200 to 1100 may be nm or cm-1"):
