@@ -38,6 +38,8 @@ REMEDIES = {
     Kind.NUMBER_BACK: "sequence grows by one with every frame of the run, and a new run has a new run id",
     Kind.WRAP: "count on where a counter of few bits begins again: sequence and index reach any number",
     Kind.INDEX_BACK: "index counts spectra, not frames: it grows by the number of spectra of each frame",
+    Kind.SERPENTINE: "send each row as one frame, every second one reversed, or leave scan out and sort "
+    "afterwards",
     Kind.IMPLAUSIBLE: "sequence counts frames, index counts spectra, and no index reaches the spectra of "
     "start",
     Kind.SEQUENCE_JUMP: "number frames as they are sent; if that is so, ZeroMQ dropped some: set a larger "

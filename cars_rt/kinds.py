@@ -57,6 +57,7 @@ class Kind(StrEnum):
     REPEAT = "repeat"  # a frame came again, or too late
     NUMBER_BACK = "number back"  # a later frame has a number that was there before
     INDEX_BACK = "index back"  # the next frame does not begin after the last spectrum
+    SERPENTINE = "serpentine"  # index falls within a line of the scan
     IMPLAUSIBLE = "implausible"  # numbers that jump by more than can be
     SEQUENCE_JUMP = "sequence jump"  # frames did not come
     SOURCE_SKIP = "source skip"  # the source says that spectra are missing
@@ -91,9 +92,10 @@ class Kind(StrEnum):
 
 
 #: Told without anything being refused or lost: a line that began with the cause would say so.
-TOLD = frozenset(
-    {Kind.SECOND_START, Kind.START_CHANGED, Kind.INDEX_BACK, Kind.WRAP, Kind.TAIL_MISSING, Kind.WRONG_TOTALS}
-)
+TOLD = frozenset({
+    Kind.SECOND_START, Kind.START_CHANGED, Kind.INDEX_BACK, Kind.SERPENTINE, Kind.WRAP, Kind.TAIL_MISSING,
+    Kind.WRONG_TOTALS,
+})  # fmt: skip
 
 #: What a word alone does not say, for people.
 EXPLAINED = {str(Kind.CLOCK): "clock: time stamps of the source that are not of now"}

@@ -17,11 +17,13 @@ from cars_rt.protocol.codec import decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.fields import Part
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
-from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
+from cars_rt.protocol.limits import MAX_TEXT
 from cars_rt.protocol.messages import MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
 from cars_rt.protocol.notice import decode_notice
 from cars_rt.protocol.numbers import Before, Numbers, Place, Verdict
 from cars_rt.protocol.refused import RefusedStarts
+from cars_rt.protocol.serpentine import Serpentine
+from cars_rt.protocol.totals import countable
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,7 +66,7 @@ class RunReader:
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
         self._changed = ""  # what of the open run's start was other when it was said again: it is refused
         self._told: set[str] = set()  # fields of it that were other, and were told
-        self.refused = RefusedStarts()
+        self.refused, self._serpentine = RefusedStarts(), Serpentine()
         self.last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
         self._over: tuple[Start, int] | None = None  # the run after whose end nothing comes, and its spectra
         self._late: Start | None = None  # of that run: it came after the end
@@ -179,6 +181,7 @@ class RunReader:
         self._at, self._jump = Numbers(start), None
         self._unplaced, self._doubtful, self._changed, self._told, self._odd = 0, 0, "", set(), None
         self.refused.clear()
+        self._serpentine = Serpentine()
         events.append(start)
         if start.index:
             events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, Kind.JOINED_LATE))
@@ -228,6 +231,11 @@ class RunReader:
             )
             text = f"run {frame.run} is under way, but {lacks}"
             return [self._problem(Cause.REJECTED, 0, text[:MAX_TEXT], Kind.UNKNOWN_RUN)]
+        if text := self._serpentine.fall(frame, run.scan[1] if run.scan else 0):
+            return [self._problem(Cause.UPSTREAM, 0, text, Kind.SERPENTINE), *self._placed(frame, run)]
+        return self._placed(frame, run)
+
+    def _placed(self, frame: Frame, run: Start) -> list[Event]:
         sent, odd = frame, misshapen(frame, run)
         if odd is not None:
             frame = replace(frame, arrays={MAIN_ARRAY[self.stream]: frame.block[: odd[0]]})
@@ -374,22 +382,10 @@ class RunReader:
         self._unplaced -= spectra
         return spectra
 
-    def _countable(self, end: End) -> End:
-        """The end with totals that can be passed on. Near the limit of numbers a total may exceed it. Then
-        fewer spectra are said to be missing, never fewer to have come."""
-        ledger = self.ledger
-        excess = ledger.spectra + ledger.total_lost - MAX_COUNT
-        if excess <= 0:
-            return end
-        largest = max(ledger.lost, key=lambda cause: ledger.lost[cause])
-        ledger.set_lost(Cause(largest), ledger.lost[largest] - excess)
-        ledger.problems[Kind.WRONG_TOTALS.value] += 1
-        return replace(end, announced=MAX_COUNT, spectra=MAX_COUNT - ledger.lost[Cause.UPSTREAM])
-
     def _close(self, end: End) -> Closed:
         if self._unplaced:  # they lie beyond what came in order
             self._place(self._unplaced)
-        end = self._countable(end)
+        end = countable(end, self.ledger)
         closed = Closed(end, self.ledger.within(end.announced))
         self.run, self.ledger, self.last, self._layout = None, Ledger(), end.run, None
         self._over = self._late = None

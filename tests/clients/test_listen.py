@@ -89,6 +89,9 @@ def swapped(message: Start | Frame) -> list[bytes]:
         ("full scale", "full_scale is 255", [start(full_scale=255.0), frame(), END]),
         ("constant", "all counts of frame 0 are 7", [start(), frame(counts=np.full((1, 160), 7, np.uint16))]),
         ("index back", "index counts spectra, not frames", [start(), frame(), frame(1, 1)]),
+        ("serpentine", "falls from 6 to 5 within a line, as of a scan there and back; see 'Scans that are",
+         [start(scan=(2, 4), block=1), *(frame(each, index, spectra_of(1), time_ns=NOW + each)
+                                         for each, index in enumerate([0, 1, 2, 3, 7, 6, 5, 4]))]),
         ("wrap", "sequence and index of the publisher began again",
          [start(), *(frame(each % 16, time_ns=NOW + each) for each in range(20))]),
         ("sequence jump", "the sequence jumps from 1 to 3", [start(), frame(), frame(3)]),
