@@ -1,108 +1,44 @@
 """Whether a publisher keeps the protocol: what it sends, each fault with its remedy.
 
-Pure: parts and times in, lines out. What a receiver refuses, the reader finds; what is legal and most likely
-a slip (a clock in milliseconds, pixel numbers as an axis, bytes in the wrong order) is found here.
+Pure: parts and times in, lines out. What a receiver refuses, the reader finds; what else is wrong, or most
+likely a slip, `slips` does.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cars_rt.accounting import Kind, Problem, Trouble
-from cars_rt.physics.axis import may_be_wavelengths
+from cars_rt.accounting import Cause, Kind, Problem
 from cars_rt.printable import printable, without_numbers
-from cars_rt.protocol import Closed, Fault, Frame, Part, Reason, RunReader, Start, StreamName
+from cars_rt.protocol import (
+    Closed,
+    End,
+    Fault,
+    Frame,
+    Part,
+    ProtocolError,
+    Reason,
+    RunReader,
+    Start,
+    StreamName,
+    decode,
+)  # fmt: skip
+from cars_rt.slips import (
+    HINTS,
+    SECOND_NS,
+    WAITED_S,
+    Finding,
+    about_end,
+    about_frame,
+    about_start,
+    swapped_axis,
+)
 
-#: What to do about each kind of problem that the reader reports.
-REMEDIES = {
-    Fault.PARTS: "send topic, header and a part for each entry of the header's arrays, as one message",
-    Kind.FAILED: "please report it: this is a mistake of CARS-RT's own",
-    Fault.MAGIC: "put cars_rt = 1 into every header",
-    Fault.VERSION: "this program speaks version 1: put cars_rt = 1 into every header",
-    Fault.HEADER: "the second part is one msgpack map and nothing else; its keys are text (str, not bin)",
-    Fault.FIELD: "compare the field with the tables of docs/protocol.md",
-    Fault.OVERSIZED: "send smaller blocks; docs/protocol.md lists the limits",
-    Fault.TRUNCATED: "an array part has exactly shape x bytes of its dtype, row after row, without padding",
-    Fault.DTYPE: "counts have the dtype of start, which is uint8, uint16, uint32, float32 or float64; "
-    "raman_shift is float64, dark float32",
-    Fault.SHAPE: "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is "
-    "(1, pixels)",
-    Fault.AXIS: "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
-    Kind.CUT_OFF: "send the last part of each message without ZMQ_SNDMORE; its header says how many it has, "
-    "and nothing of a topic that has no subscription",
-    Kind.NAN: "replace what the camera did not measure, or leave the spectrum out and let index jump",
-    Kind.REPEAT: "sequence is 0, 1, 2, ..., one more with every frame of the run",
-    Kind.NUMBER_BACK: "sequence grows by one with every frame of the run, and a new run has a new run id",
-    Kind.WRAP: "count on where a counter of few bits begins again: sequence and index reach any number",
-    Kind.INDEX_BACK: "index counts spectra, not frames: it grows by the number of spectra of each frame",
-    Kind.SERPENTINE: "send each row as one frame, every second one reversed, or leave scan out and sort "
-    "afterwards",
-    Kind.IMPLAUSIBLE: "sequence counts frames, index counts spectra, and no index reaches the spectra of "
-    "start",
-    Kind.SEQUENCE_JUMP: "number frames as they are sent; if that is so, ZeroMQ dropped some: set a larger "
-    "SNDHWM before bind, send larger blocks, or use XPUB with XPUB_NODROP",
-    Kind.SOURCE_SKIP: "nothing, if the camera lost them: that is how to say it",
-    Kind.JOINED_LATE: "wait a second or two after bind, or for the subscriber (XPUB), before the first "
-    "frame; or `cars-rt listen` came too late",
-    Kind.UNKNOWN_RUN: "send start before the first frame and again about once a second, with the same run id",
-    Kind.AFTER_END: "send end last, after all frames, and say start no more after it",
-    Kind.TAIL_MISSING: "frames of end is the sequence that would have come next; if that is so, ZeroMQ "
-    "dropped the last ones: close with LINGER, set a larger SNDHWM before bind",
-    Kind.WRONG_TOTALS: "spectra of end counts spectra, not frames, and announced is spectra + the sum "
-    "of lost",
-    Kind.SECOND_START: "send end before the next start, and give each run an id of its own",
-    Kind.START_CHANGED: "say start again as it was, with sequence and index of the next frame; what changes "
-    "belongs to another run",
-    Kind.RUN_AGAIN: "give every run a new id, such as a UUID: with an old one its frames are taken for "
-    "repeats",
-    Kind.NO_END: "send end also when the measurement is stopped or fails (reason stopped or failed)",
-    Kind.NO_START: "send start again about once a second, with sequence and index of the next frame",
-    Kind.BYTE_ORDER: "arrays are little-endian; LabVIEW and Java write big-endian",
-    Kind.PIXEL_NUMBERS: "send the Raman shift of each pixel, in cm-1",
-    Kind.UNIT_OF_AXIS: "send Raman shift in cm-1: 1e7 / wavelength_nm - 1e7 / pump_nm",
-    Kind.UNIT_OF_TIME: "time_ns is Unix time in nanoseconds, a 64-bit integer",
-    Kind.CLOCK: "let NTP or PTP set the clock, and take time_ns when the camera has delivered",
-    Kind.EXPOSURE: "exposure_s is in seconds",
-    Kind.SCAN: "spectra is rows x columns of scan where the scan is done once",
-    Kind.FULL_SCALE: "full_scale is the count at which the camera saturates; no count is above it",
-    Kind.CONSTANT: "look at what the camera's buffer holds when it is sent",
-    Kind.SMALL_MESSAGES: "put several spectra into a frame: fewer, larger messages cost less",
-}  # fmt: skip
-
-#: Not against the protocol, and worth a look.
-HINTS = frozenset({
-    Kind.SOURCE_SKIP, Kind.JOINED_LATE, Kind.UNIT_OF_AXIS, Kind.EXPOSURE, Kind.SCAN, Kind.FULL_SCALE,
-    Kind.CONSTANT, Kind.CLOCK, Kind.SMALL_MESSAGES,
-})  # fmt: skip
-
-SECOND_NS = 1_000_000_000
 START_AGAIN_S = 5  # start is said again about once a second
-CLOCK_S = 1.0  # a clock that is further ahead than this is not set
-WAITED_S = 5.0  # and so far behind may be what waited on the way
-SWAPPED = 8.0  # a spectrum that is so much smoother with its bytes swapped has them swapped
 EXPOSED = 10.0  # exposures at the same time that no camera makes; milliseconds for seconds are a thousand
 MOST_TOLD = 64  # lines of one run
 MANY = 2_000  # messages per second that are worth an advice
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding and what to do about it. A fault is against the protocol, a hint is not."""
-
-    kind: Trouble
-    text: str
-
-    @property
-    def fault(self) -> bool:
-        """Whether it is against the protocol."""
-        return self.kind not in HINTS
-
-    def __str__(self) -> str:
-        to_do = REMEDIES.get(self.kind, "see docs/protocol.md")
-        return printable(f"{'FAULT' if self.fault else 'hint'}: {self.text} -> {to_do}")
 
 
 class Judge:
@@ -122,6 +58,11 @@ class Judge:
         self._under_way_s = 0.0  # how long before we came the run had begun, if it was not just now
         self._began = self._bytes = self._frames = self._time = 0
         self._exposure_s: float | None = None
+        self._sequence = 0  # of the frame that was due before this message
+        self._gone = (
+            0  # frames that were refused since the last one: the gap that they leave is no other fault
+        )
+        self._end_refused = False  # that of the open run
 
     @property
     def faults(self) -> int:
@@ -132,6 +73,7 @@ class Judge:
         """What there is to say about one message."""
         self.messages += 1
         lines: list[str] = []
+        self._sequence, run = self.reader.sequence, self.reader.run
         for event in self.reader.read(parts):
             match event:
                 case Problem():
@@ -142,7 +84,7 @@ class Judge:
                     self._bytes += sum(len(part) for part in parts)
                     lines += self._frame(event, now_ns)
                 case Closed():
-                    lines += self._closed(event, now_ns)
+                    lines += self._closed(event, now_ns, run, _end_in(parts))
         return lines
 
     def vanished(self, now_ns: int) -> list[str]:
@@ -200,6 +142,11 @@ class Judge:
 
     def _problem(self, problem: Problem, parts: Sequence[Part], now_ns: int) -> list[str]:
         kind, text = problem.kind, problem.text
+        of = bytes(parts[0]).rpartition(b".")[2] if parts else b""
+        self._gone += of == b"frame" and problem.cause is Cause.REJECTED and not problem.spectra
+        self._end_refused |= of == b"end" and isinstance(kind, Fault)
+        if self._is_known(problem, parts):
+            return []
         if problem.kind is Kind.STREAM:
             self.elsewhere = text
             return []
@@ -215,12 +162,25 @@ class Judge:
             return self._tell([Finding(Kind.NO_START, "frames come, but no start")]) if late else []
         if problem.kind is Kind.JOINED_LATE and (self._waited or self._under_way_s):
             return []
-        if problem.kind in (Fault.AXIS, Kind.NAN, Fault.FIELD) and _swapped_axis(parts):
+        if problem.kind in (Fault.AXIS, Kind.NAN, Fault.FIELD) and swapped_axis(parts):
             kind, text = Kind.BYTE_ORDER, f"{text}; with its bytes swapped the axis is one"
         return self._tell([Finding(kind, text)])
 
+    def _is_known(self, problem: Problem, parts: Sequence[Part]) -> bool:
+        """Whether it is but what follows from a refusal that was told."""
+        gap = 0
+        if problem.kind is Kind.SEQUENCE_JUMP:
+            gap = self.reader.sequence - 1 - self._sequence
+        elif problem.kind is Kind.TAIL_MISSING and (end := _end_in(parts)) is not None:
+            gap = end.frames - self._sequence
+        if 0 < gap <= self._gone:
+            self._gone = 0
+            return True
+        return self._end_refused and problem.kind is Kind.SECOND_START
+
     def _start(self, start: Start, now_ns: int) -> list[str]:
         self._told.clear()
+        self._gone, self._end_refused = 0, False
         self._began, self._bytes, self._frames, self._time = now_ns, 0, 0, 0
         self._exposure_s = start.exposure_s
         axis, planned = start.raman_shift, f"{start.spectra} spectra" if start.spectra else "until stopped"
@@ -241,20 +201,24 @@ class Judge:
                 "spectra went by, and its beginning is not judged; for that, begin `cars-rt listen` before it"
             )
         self._known.add(start.run)
-        return lines + self._tell(_about_start(start, now_ns, again, bool(self._under_way_s)))
+        return lines + self._tell(about_start(start, now_ns, again, bool(self._under_way_s)))
 
     def _frame(self, frame: Frame, now_ns: int) -> list[str]:
         self._frames += 1
+        self._gone = 0
         if self._frames > 16 and self._frames % 64:  # a sample is enough, and costs little
             return []
         run = self.reader.run
-        findings = list(_about_frame(frame, run, now_ns)) if run is not None and self.stream == "raw" else []
+        findings = list(about_frame(frame, run, now_ns)) if run is not None and self.stream == "raw" else []
         if frame.time_ns < self._time:
             findings.append(Finding(Kind.CLOCK, "time_ns goes back from one frame to a later one"))
         self._time = frame.time_ns
         return self._tell(findings)
 
-    def _closed(self, closed: Closed, now_ns: int) -> list[str]:
+    def _closed(
+        self, closed: Closed, now_ns: int, run: Start | None = None, sent: End | None = None
+    ) -> list[str]:
+        """What there is to say of a run that is over. sent: its end as it came; None if none did."""
         end, ledger = closed.end, closed.ledger
         self.ended += 1
         self.runs += end.reason is not Reason.INTERRUPTED
@@ -267,7 +231,12 @@ class Judge:
             f"{self._bytes / seconds / 1e6:.3g} MB/s",
         ]
         findings = []
-        if end.reason is Reason.INTERRUPTED:
+        if run is not None and sent is not None:
+            known = ledger.problems[Kind.WRONG_TOTALS.value]
+            sequence = 0 if ledger.problems[Kind.WRAP.value] else self.reader.sequence
+            about = about_end(sent, end.announced or 0, run, sequence)
+            findings += [each for each in about if not (known and each.kind is Kind.WRONG_TOTALS)]
+        elif not self._end_refused:
             findings.append(Finding(Kind.NO_END, "the run was left without an end"))
         if seconds > 0.5 and ledger.frames / seconds * (self._exposure_s or 0.0) > EXPOSED:
             text = f"{ledger.frames / seconds:.3g} frames/s came, each exposed for {self._exposure_s:g} s"
@@ -279,92 +248,10 @@ class Judge:
         return lines + self._tell(findings)
 
 
-# -- what is legal and most likely a slip -----------------------------------------------------------------
-
-
-def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Iterator[Finding]:
-    axis = start.raman_shift
-    if again:
-        yield Finding(Kind.RUN_AGAIN, f"run {start.run} had ended and begins once more")
-    steps = np.diff(axis)
-    low, high = float(axis.min()), float(axis.max())
-    if start.pixels > 2 and low in (0.0, 1.0) and np.all(np.abs(steps) == 1):
-        yield Finding(
-            Kind.PIXEL_NUMBERS, f"the axis is {axis[0]:g}, {axis[1]:g}, {axis[2]:g}, ...: pixel numbers"
-        )
-    elif low > 5_000:
-        yield Finding(
-            Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} is beyond every Raman shift: absolute wavenumbers?"
-        )
-    elif low < -high / 2:
-        yield Finding(
-            Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} lies far below 0: anti-Stokes shifts count as positive"
-        )
-    elif high - low < 20 and high < 20:
-        yield Finding(
-            Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} looks like metres, micrometres or electronvolts"
-        )
-    elif may_be_wavelengths(axis):
-        yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} may be nanometres")
-    # A start of results keeps the driver's time, and comes when the engine is compiled.
-    old = under_way or start.stream != "raw"
-    if (note := _clock(start.time_ns, now_ns)) and not (old and note[0] is Kind.CLOCK):
-        yield Finding(note[0], f"time_ns of start is {note[1]}")
-    if start.exposure_s is not None and not 1e-6 <= start.exposure_s <= 600:
-        yield Finding(Kind.EXPOSURE, f"an exposure of {start.exposure_s:g} s")
-    if (
-        start.scan is not None
-        and start.spectra is not None
-        and start.spectra % (start.scan[0] * start.scan[1])
-    ):
-        yield Finding(Kind.SCAN, f"{start.spectra} spectra are no whole number of scans of {start.scan}")
-
-
-def _about_frame(frame: Frame, run: Start, now_ns: int) -> Iterator[Finding]:
-    block = frame.block
-    if note := _clock(frame.time_ns, now_ns):
-        yield Finding(note[0], f"time_ns of frame {frame.sequence} is {note[1]}")
-    if block.dtype.itemsize > 1:
-        swapped = block.view(block.dtype.newbyteorder()).astype(np.float64)
-        if _rough(block.astype(np.float64)) > SWAPPED * _rough(swapped):
-            yield Finding(
-                Kind.BYTE_ORDER,
-                f"the counts of frame {frame.sequence} are smooth only with their bytes swapped",
-            )
-            return
-    largest = float(block.max())
-    if run.full_scale is not None and largest > run.full_scale:
-        yield Finding(Kind.FULL_SCALE, f"counts up to {largest:g}, full_scale is {run.full_scale:g}")
-    if largest == float(block.min()) and block.shape[1] > 1:
-        yield Finding(Kind.CONSTANT, f"all counts of frame {frame.sequence} are {largest:g}")
-
-
-def _rough(block: NDArray[np.float64]) -> float:
-    """How much neighbours differ, as a share of what they are; infinite where that is no number."""
-    with np.errstate(all="ignore"):
-        step, size = np.abs(np.diff(block, axis=-1)).mean(), np.abs(block).mean()
-        rough = float(step / size) if size else 0.0
-    return rough if np.isfinite(rough) else np.inf
-
-
-def _swapped_axis(parts: Sequence[Part]) -> bool:
-    """Whether the third part is an axis with its bytes swapped."""
-    if len(parts) < 3 or len(parts[2]) < 16 or len(parts[2]) % 8:
-        return False
-    axis = np.frombuffer(parts[2], ">f8")
-    with np.errstate(all="ignore"):
-        steps = np.diff(axis)
-        return bool(
-            np.all(np.isfinite(axis) & (np.abs(axis) < 1e5)) and (np.all(steps > 0) or np.all(steps < 0))
-        )
-
-
-def _clock(time_ns: int, now_ns: int) -> tuple[Kind, str] | None:
-    """What is wrong with a time: the kind of finding and a phrase; None if nothing is."""
-    for unit, factor in (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6)):
-        if 0.5 < time_ns * (SECOND_NS // factor) / now_ns < 2:
-            return Kind.UNIT_OF_TIME, f"in {unit}"
-    off = (time_ns - now_ns) / SECOND_NS
-    if -WAITED_S < off < CLOCK_S:
+def _end_in(parts: Sequence[Part]) -> End | None:
+    """The end in these parts; None if it is another message, or none."""
+    try:
+        message = decode(parts)
+    except ProtocolError:
         return None
-    return Kind.CLOCK, f"{abs(off):.3g} s {'ahead of' if off > 0 else 'behind'} this computer's clock"
+    return message if isinstance(message, End) else None

@@ -88,6 +88,8 @@ class Kind(StrEnum):
     SCAN = "scan"
     FULL_SCALE = "full scale"
     CONSTANT = "constant"
+    NOT_COMPLETE = "not complete"
+    MORE_THAN_PLANNED = "more than planned"
     SMALL_MESSAGES = "small messages"
 
 

@@ -360,9 +360,14 @@ def _end(stream: StreamName, run: str, header: Header) -> End:
         spectra=count_of(header, "spectra"),
         reason=reason,
         announced=optional_count(header, "announced"),
-        lost={name_of(cause, "a cause in lost"): count_of(lost, cause) for cause in lost},
+        lost={name_of(cause, "a cause in lost"): _lost(cause, count) for cause, count in lost.items()},
         ranges=_ranges(header),
     )
+
+
+def _lost(cause: str, count: object) -> int:
+    what = f"lost of {cause!r}"
+    return count_of({what: count}, what)
 
 
 def _ranges(header: Header) -> tuple[Range, ...]:

@@ -16,6 +16,7 @@ from cars_rt.protocol.announced import disagreement, misshapen
 from cars_rt.protocol.codec import decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.fields import Part
+from cars_rt.protocol.gaps import jumped, skipped
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
 from cars_rt.protocol.limits import MAX_TEXT
 from cars_rt.protocol.messages import MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
@@ -136,6 +137,11 @@ class RunReader:
     def index(self) -> int:
         """The index of the spectrum that the open run is expected to go on with."""
         return self._at.index
+
+    @property
+    def sequence(self) -> int:
+        """The number of the frame that the open run, or the last one, is expected to go on with."""
+        return self._at.sequence
 
     def so_far(self, time_ns: int, reason: Reason) -> Closed | None:
         """What `interrupt` would return now. The open run goes on. None if none is open."""
@@ -284,12 +290,10 @@ class RunReader:
         missing = frame.index - at.index
         if frame.sequence > at.sequence:
             if missing or not place.anew:
-                text = f"the sequence jumps from {at.sequence} to {frame.sequence}"
+                text = jumped(at.sequence, frame.sequence, missing)
                 events.append(self._gap(Cause.MISSING, missing, text, Kind.SEQUENCE_JUMP))
         elif missing > 0:
-            text = "the source skips " + (
-                f"spectra {at.index} to {frame.index - 1}" if missing > 1 else f"spectrum {at.index}"
-            )
+            text = skipped(at.index, frame.index, first=not at.sequence)
             events.append(self._gap(Cause.UPSTREAM, missing, text, Kind.SOURCE_SKIP))
         if place.before is not None and missing > 0 and isinstance(last := events[-1], Problem):
             self._jump = last
@@ -329,7 +333,8 @@ class RunReader:
             end = replace(end, spectra=sent)
         announced = sent + ledger.lost[Cause.UPSTREAM] if end.announced is None else max(end.announced, sent)
         if sent > end.spectra or (end.announced is not None and announced > end.announced):
-            text = f"end says {end.announced} spectra announced, {end.spectra} sent, but {here} came"
+            said = "" if end.announced is None else f"{end.announced} spectra announced, "
+            text = f"end says {said}{end.spectra} sent, but {here} came"
             events.append(self._problem(Cause.REJECTED, 0, text, Kind.WRONG_TOTALS))
         ledger.set_lost(Cause.UPSTREAM, announced - sent)
         ledger.set_lost(Cause.MISSING, sent - here)

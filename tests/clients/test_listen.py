@@ -14,10 +14,11 @@ import pytest
 from helpers import AXIS, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of
 
 from cars_rt.engines import ModelError, compose, load_model
-from cars_rt.judge import HINTS, REMEDIES, Judge
+from cars_rt.judge import Judge
 from cars_rt.kinds import Kind
 from cars_rt.physics.axis import from_wavelength
-from cars_rt.protocol import End, Fault, Frame, Start, encode, reader
+from cars_rt.protocol import End, Fault, Frame, Reason, Start, encode, reader
+from cars_rt.slips import HINTS, REMEDIES
 
 CURVE = spectra_of(4)  # smooth, as spectra are
 NOW = time.time_ns()
@@ -106,7 +107,17 @@ def swapped(message: Start | Frame) -> list[bytes]:
          [start(), frame(), start(exposure_s=0.5), frame(1), END]),
         ("no end", "left without an end", [start(), frame(), start(run="two")]),
         ("run again", "begins once more", [start(), frame(), END, start(run="two"), start()]),
-        ("wrong totals", "end says", [start(), frame(), an_end(1, 1)]),
+        ("wrong totals", "end says 1 sent, but 4 came", [start(), frame(), an_end(1, 1)]),
+        ("wrong totals", "says 1 frames, though frame 1 came", [start(), frame(), frame(1), an_end(1, 8)]),
+        ("wrong totals", "end says 5 spectra announced, but 4 sent and 0 lost",
+         [start(), frame(), an_end(1, 4, announced=5)]),
+        ("not complete", "though 4 of the 8 spectra planned", [start(spectra=8), frame(), END]),
+        ("more than planned", "8 spectra were measured, 4 planned",
+         [start(spectra=4), frame(), frame(1), an_end(2, 8)]),
+        ("no end", "end says interrupted", [start(), frame(), an_end(1, 4, reason=Reason.INTERRUPTED)]),
+        ("source skip", "does index begin at 1 in place of 0", [start(), frame(0, 1), END]),
+        ("sequence jump", "the sequence begins at 1 in place of 0", [start(), frame(1, 0), an_end(2, 4)]),
+        ("field", "lost of 'camera' must be", [start(), raw(END, lambda f: f.update(lost={"camera": -1}))]),
         ("tail missing", "the run had 5 frames", [start(), frame(), an_end(5, 20)]),
         ("tail missing", "the run had 5 frames, and none came that could be read", [start(), an_end(5, 20)]),
         ("tail missing", "4 frames, though 1 held all of its spectra", [start(), frame(), an_end(4, 4)]),
@@ -145,6 +156,23 @@ def test_each_slip_of_starts_that_are_refused_is_told_and_told_again_of_the_next
     assert (
         sum(line.startswith("FAULT: index must") or line.startswith("FAULT: time_ns") for line in said) == 2
     )
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [frame(), raw(frame(1), lambda f: f.pop("index")), frame(2), an_end(3, 12)],
+        [frame(), frame(1), raw(frame(2), lambda f: f.pop("index")), an_end(3, 12)],
+        [frame(), frame(1, 999), frame(2), an_end(3, 12)],
+        [frame(), frame(1), raw(an_end(2, 8), lambda f: f.update(reason="done")), start(run="two")],
+    ],
+)
+def test_what_follows_from_a_refusal_is_no_fault_of_its_own(messages: list[Any]) -> None:
+    """A gap is not for want of room at the socket, nor a run without an end, where a message was refused."""
+    said, judge = sent(start(spectra=12), *messages)
+    assert sum(line.startswith("FAULT") for line in said) == judge.faults == 1, said
+    lost = [frame(), raw(frame(1), lambda f: f.pop("index")), frame(3, 8), an_end(4, 12)]  # and one more
+    assert sent(start(spectra=12), *lost)[1].found["sequence jump"] == 1
 
 
 def test_a_run_that_was_under_way_is_judged_from_there_on_and_told_so() -> None:
