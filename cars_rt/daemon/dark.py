@@ -152,10 +152,10 @@ class Dark:
         if self._run is None:
             return None
         if reason := unlike(self._run, start):
-            instead = "the driver's own" if start.dark is not None else "none"
-            return f"the dark {self.name} is not subtracted but {instead}: {reason}"
+            instead = "but the driver's own" if start.dark is not None else "and no other one is"
+            return f"the dark {self.name} is not subtracted, {instead}: {reason}"
         if _newer(self._run.dark, start.dark):
-            return f"the dark {self.name} is not subtracted but the driver's own, which is newer"
+            return f"the dark {self.name} is not subtracted, but the driver's own, which is newer"
         return None
 
     def doubts(self, start: Start) -> list[str]:

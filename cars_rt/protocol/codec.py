@@ -168,8 +168,11 @@ def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
     pixels = arrays["raman_shift"].size
     if pixels > MAX_PIXELS:
         raise ProtocolError(Fault.OVERSIZED, f"{pixels} pixels, the limit is {MAX_PIXELS}")
-    if not (np.abs(arrays["raman_shift"]) <= MAX_RAMAN_SHIFT).all():
-        raise ProtocolError(Fault.AXIS, f"raman_shift is not within {MAX_RAMAN_SHIFT:g} cm-1 at every pixel")
+    shift = arrays["raman_shift"].ravel()
+    if (beyond := ~(np.abs(shift) <= MAX_RAMAN_SHIFT)).any():
+        at = int(beyond.argmax())
+        text = f"raman_shift is {shift[at]:g} at pixel {at}, and must be within {MAX_RAMAN_SHIFT:g} cm-1"
+        raise ProtocolError(Fault.AXIS, text)
     try:
         raman_shift = check_raman_shift(arrays["raman_shift"])
     except AxisError as error:

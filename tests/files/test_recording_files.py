@@ -491,9 +491,12 @@ def test_recordings_that_wait_for_the_other_stream_have_a_limit_in_number(
         for number in range(12):
             tiny(source, f"run-{number}")
         wait_until(lambda: recorder.recorder.spectra == 12 and len(recorder.recorder._open) == 3)
+        said = recorder.recorder.describe()
         recorder.recorder.stop()
         recorded = recorder.end()
     assert len(recorded) == recorder.recorder.incomplete == 12 and not any(each.complete for each in recorded)
+    other = "their other stream"
+    assert said == f"12 spectra written, open for {other}: 3 recordings, closed without {other}: 9 recordings"
     assert "nothing came of the raman stream and 3 later runs wait, too" in caplog.text
     assert len(list(tmp_path.glob("*.h5"))) == 12 and not list(tmp_path.glob("*.partial*"))
 

@@ -181,10 +181,11 @@ class Recorder:
             return "idle: waits for `cars-rt ctl record start`"
         if not self._open and not self.runs:
             return "waiting for a run"
-        waiting = sum(each.waiting for each in self._open)
         said = f"{counted(self.spectra, 'spectrum')} written"
-        said += f", open for their other stream: {counted(waiting, 'recording')}" if waiting else ""
-        return said + (f", closed without it: {self.given_up}" if self.given_up else "")
+        open_for = sum(each.waiting for each in self._open)
+        for count, how in ((open_for, "open for"), (self.given_up, "closed without")):
+            said += f", {how} their other stream: {counted(count, 'recording')}" if count else ""
+        return said
 
     @property
     def left(self) -> list[Path]:
