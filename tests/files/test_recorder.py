@@ -513,6 +513,29 @@ def test_a_stream_that_goes_on_after_its_publisher_had_ended_is_recorded(
         assert json.loads(file["raman"].attrs["lost"]) == {"upstream": 8}
 
 
+def test_a_run_id_that_is_used_again_is_said_and_its_file_waits_for_both_streams(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        Published() as raw,
+        Published("raman") as raman,
+        recording(tmp_path, idle=False, raw=raw.address, raman=raman.address) as (recorder, _),
+    ):
+        raw.wait()
+        raman.wait()
+        results = {"stream": "raman", "arrays": {"raman": np.zeros((1, 160), np.float32)}}
+        for runs in (1, 2):
+            raw.say(a_start(), a_frame(0, spectra_of(1)), an_end(1))
+            wait_until(lambda: any(each.waiting for each in recorder._open))
+            raman.say(a_start(stream="raman", dtype="float32"), a_frame(0, np.zeros((1, 160)), **results))
+            raman.say(an_end(1, stream="raman"))
+            wait_until(lambda runs=runs: recorder.runs == runs)
+            assert caplog.text.count("stream begins run run-1 once more: give each run an id") == 2 * (
+                runs - 1
+            )
+    assert recorder.incomplete == 0 and len(list(tmp_path.glob("*.h5"))) == 2
+
+
 @pytest.mark.parametrize("stands_still", [False, True])
 def test_results_that_keep_coming_are_waited_for(stands_still: bool, tmp_path: Path) -> None:
     """However late they are: patience counts anew from each spectrum on."""

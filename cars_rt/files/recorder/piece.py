@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from cars_rt.files.recorder.disk import stored_bytes
 from cars_rt.files.recorder.portion import portion, within
 from cars_rt.files.recording import PLAIN, Claim, Packing, Recording
 from cars_rt.kinds import Outside
-from cars_rt.printable import typed
+from cars_rt.printable import counted, typed
 from cars_rt.protocol import Closed, Frame, Reason, RunReader, Start
 from cars_rt.storage.memory import size
 
@@ -37,6 +37,25 @@ class Recorded:
         """How much is in the file."""
         rows = ", ".join(f"{count} spectra {stream}" for stream, count in self.rows.items())
         return f"{rows or 'no spectra'}, {'complete' if self.complete else 'incomplete'}"
+
+
+def once_more(start: Start, known: Iterable[Recorded]) -> str:
+    """That a stream begins a run that it had ended before, in one sentence; empty if it does not. known: what
+    was recorded."""
+    if start.index or not any(each.run == start.run and start.stream in each.rows for each in known):
+        return ""
+    return (
+        f"the {start.stream} stream begins run {start.run} once more: give each run an id of its own, or "
+        "spectra of the second one may be taken for those of the first"
+    )
+
+
+def waiting_for(waiting: int, given_up: int) -> str:
+    """How many recordings have one stream of two, to end a phrase."""
+    said = ((waiting, "open for"), (given_up, "closed without"))
+    return "".join(
+        f", {how} their other stream: {counted(count, 'recording')}" for count, how in said if count
+    )
 
 
 class Piece:

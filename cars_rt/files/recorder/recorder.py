@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cars_rt.files.recorder.disk import Disk, refuse_full, refuse_no_folder
 from cars_rt.files.recorder.names import Template, below, make_way
-from cars_rt.files.recorder.piece import Piece, Recorded
+from cars_rt.files.recorder.piece import Piece, Recorded, once_more, waiting_for
 from cars_rt.files.recorder.plan import Plan, planned
 from cars_rt.files.recorder.settings import RecordSettings
 from cars_rt.files.recording import SUFFIXES, RecordingError, claimed, refuse_unwritable, repair_all
@@ -181,11 +181,8 @@ class Recorder:
             return "idle: waits for `cars-rt ctl record start`"
         if not self._open and not self.runs:
             return "waiting for a run"
-        said = f"{counted(self.spectra, 'spectrum')} written"
-        open_for = sum(each.waiting for each in self._open)
-        for count, how in ((open_for, "open for"), (self.given_up, "closed without")):
-            said += f", {how} their other stream: {counted(count, 'recording')}" if count else ""
-        return said
+        without = waiting_for(sum(each.waiting for each in self._open), self.given_up)
+        return f"{counted(self.spectra, 'spectrum')} written{without}"
 
     @property
     def left(self) -> list[Path]:
@@ -318,6 +315,8 @@ class Recorder:
                 self._finish(piece)
 
     def _begin(self, start: Start) -> None:
+        if text := once_more(start, [*self.recorded, *(each.recorded for each in self._of(start.run))]):
+            log.warning("%s", text)
         if not self._of(start.run):
             if self.plan is not None and not self._open:  # else it is looked at each second
                 self.disk.begin()
@@ -343,8 +342,9 @@ class Recorder:
         """The file of a run that begins, or is joined at spectrum `first`."""
         assert self.plan is not None
         claim, about = self.plan.claim(self.folder, start), self.plan.about
-        # Nothing more comes of a stream in which the run is over.
-        over = {name for name, reader in self._readers.items() if reader.last == start.run}
+        # Nothing more comes of a stream in which the run is over, unless it begins once more with the counts.
+        begins = start.stream == "raw" and not start.index
+        over = {name for name, reader in self._readers.items() if reader.last == start.run and not begins}
         wanted = {name for name in self.sources if name == start.stream or name not in over}
         overwrite, packing = self.one_run and self.settings.overwrite, self._packing
         piece = Piece(claim, start.run, wanted, about, first=first, overwrite=overwrite, packing=packing)
