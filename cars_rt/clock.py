@@ -8,6 +8,7 @@ message on, while a real delay begins small and grows.
 
 LAG_NS = 1_000_000_000  # no source holds every message of a run for so long
 DAY_NS = 86_400 * LAG_NS  # and no message at all: such time stamps are of another unit, or of a file
+UNDATED_NS = 10**17  # before 1973: Unix time in s, ms or us, or of a computer that knows no date
 DRIFT = 1e-4  # by how much two clocks may run apart, relative: more than any quartz does
 
 
@@ -19,12 +20,13 @@ class SourceClock:
 
     __slots__ = (
         "_back_ns", "_least_ns", "_moves", "_near_at_ns", "_near_ns", "_prompt", "_start_ns", "early_ns",
-        "frames", "last_ns",
+        "frames", "last_ns", "undated",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.early_ns = 0  # how far a time stamp was ahead of our clock, at most
         self.frames = 0
+        self.undated = False  # whether a time stamp was none of now, nor of any file
         self.last_ns = 0  # time stamp of the last frame
         self._least_ns: int | None = None
         self._near_ns = 0  # the least age, which may grow by DRIFT,
@@ -43,6 +45,7 @@ class SourceClock:
     def frame(self, time_ns: int, received_ns: int, prompt: bool) -> None:
         """A frame with this time stamp was received then (both Unix time)."""
         age = received_ns - time_ns
+        self.undated |= time_ns < UNDATED_NS
         self._moves |= self.frames > 0 and time_ns != self.last_ns
         if not self.frames:
             self._near_ns, self._near_at_ns = age if self._least_ns is None else self._least_ns, received_ns

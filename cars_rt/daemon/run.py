@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from cars_rt.accounting import Kind, Ledger
-from cars_rt.clock import SourceClock
+from cars_rt.clock import UNDATED_NS, SourceClock
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.protocol import Closed, Start
 
@@ -113,7 +113,8 @@ class Run:
     def note_clock(self) -> bool:
         """Say once that the source's clock and ours disagree. True if it was said just now."""
         early, lag, ends = self.clock.early_ns, self.clock.lag_ns, self.closed is not None
-        said = early > CLOCK_NS or (lag and (self.clock.frames >= LAG_FRAMES or ends))
+        undated = self.clock.undated or self.start.time_ns < UNDATED_NS
+        said = undated or early > CLOCK_NS or (lag and (self.clock.frames >= LAG_FRAMES or ends))
         if not said or self.sent.problems[Kind.CLOCK.value]:
             return False
         self.sent.problems[Kind.CLOCK.value] += 1
@@ -121,6 +122,11 @@ class Run:
             log.warning(
                 "time stamps of the source are up to %.1f ms in the future, so their latency is not counted: "
                 "a clock was set, or two computers disagree; NTP helps", early / 1e6,
+            )  # fmt: skip
+        elif undated:
+            log.warning(
+                "time stamps of run %s are of before 1973: time_ns is Unix time in nanoseconds, not in "
+                "seconds, milliseconds or microseconds", self.start.run,
             )  # fmt: skip
         else:
             log.warning(

@@ -1,5 +1,6 @@
 """Settings that cannot be: one sentence each, before anything starts."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,21 @@ def test_band_that_is_none_is_refused(text: str) -> None:
 def test_band_whose_name_or_range_is_none_says_which(text: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=f"is no band: .*{reason}"):
         parse_band(text)
+
+
+@pytest.mark.parametrize("wrong", ["start", "frame"])
+def test_time_stamps_in_milliseconds_are_said_once(wrong: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where the others are right, by which the clock is."""
+    milliseconds = {"time_ns": time.time_ns() // 10**6}
+    with a_line() as (source, daemon, results):
+        source.publisher.open(a_start(**(milliseconds if wrong == "start" else {})))
+        source.publisher.send(a_frame(0, spectra_of(1), **(milliseconds if wrong == "frame" else {})))
+        source.publisher.send(a_frame(1, spectra_of(1)))
+        source.publisher.end(an_end(2))
+        results.ends()
+        wait_until(lambda: daemon.receipts)
+    assert daemon.receipts[0].problems == {"clock": 1}
+    assert caplog.text.count("not in seconds, milliseconds or microseconds") == 1
 
 
 def test_time_stamps_from_the_future_are_said_once_and_cost_nothing(caplog: pytest.LogCaptureFixture) -> None:
