@@ -71,8 +71,8 @@ def read_spectra(path: Path, pump_nm: float | None = None, axis: Path | None = N
     """Spectra from a file.
 
     .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.files.tables` reads them.
-    .npz: `spectra` (n, p), (p,) or (rows, columns, p), which is a scan, and `raman_shift` (p,), `dark` (p,)
-    and what else `cars_rt.files.measurement` names, if known.
+    .npz: `spectra` or `counts` (n, p), (p,) or (rows, columns, p), which is a scan, and `raman_shift` (p,),
+    `dark` (p,) and what else `cars_rt.files.measurement` names, if known.
     .h5, .nxs: a recording of `cars-rt record`, or the same names as in .npz, or an NXdata, or what HyperSpy
     (.hspy) or CRIkit2 wrote. .wdf, .sif, .spe, .npy: see `cars_rt.files.readers`.
     pump_nm: of a file whose axis is in nm, of light shifted from there (see `cars_rt.physics.axis`). axis: a
@@ -196,15 +196,18 @@ def _text(path: Path, asked: Asked) -> Iterator[Spectra]:
 
 @contextmanager
 def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
-    names = ("raman_shift", "spectra", "dark", *ABOUT, *COLUMNS, *RECEIPT, *START_NAMES.values())
+    names = ("raman_shift", "spectra", "counts", "dark", *ABOUT, *COLUMNS, *RECEIPT, *START_NAMES.values())
     arrays, there = read_npz(path, names)
+    if "counts" in arrays:
+        arrays.setdefault("spectra", arrays["counts"])
     if "spectra" not in arrays and {"raman", "model"} <= set(there):
         raise SpectraError(
             "holds results of `cars-rt process` and no counts; `show`, `export` and cars_rt.open read "
             "results in .h5: process the counts with -o NAME.h5"
         )
     if "spectra" not in arrays:
-        raise SpectraError(f"holds no array 'spectra', only {printable(', '.join(there) or 'nothing', 200)}")
+        names_there = printable(", ".join(there) or "nothing", 200)
+        raise SpectraError(f"holds no array 'spectra' or 'counts', only {names_there}")
     if "raman_shift" in arrays:
         _refuse_asked(asked)
     else:
@@ -230,14 +233,8 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
     receipt = judged(scalars, RECEIPT, strict=False)
     said = {name: scalars[name] for name in (*ABOUT, *RECEIPT) if name in scalars}
     _say_left_out(path, columns | said, about, receipt, fitting)
-    yield Spectra(
-        arrays["raman_shift"],
-        arrays["spectra"],
-        arrays.get("dark"),
-        **about,
-        columns=fitting,
-        receipt=receipt,
-    )
+    dark = arrays.get("dark")
+    yield Spectra(arrays["raman_shift"], arrays["spectra"], dark, **about, columns=fitting, receipt=receipt)
 
 
 @contextmanager

@@ -80,6 +80,9 @@ def decode_request(part: Part, requests: Requests = ALL) -> Request:
         if do in ALL:
             there += f"; that is asked of a {'recorder' if do in RECORDER_REQUESTS else 'daemon'}"
         raise ProtocolError(Fault.FIELD, f"no request is called {do[:32]!r}; there are {there}")
+    if odd := next((name for name in header if name not in (MAGIC, "request", "token", *requests[do])), ""):
+        takes = f"takes {', '.join(requests[do])}" if requests[do] else "takes no arguments"
+        raise ProtocolError(Fault.FIELD, f"{do} {takes}, and not {odd[:32]!r}")
     arguments: dict[str, Any] = {}
     for name, kind in requests[do].items():
         value = header.get(name)

@@ -546,6 +546,10 @@ def test_driver_knows_that_a_paused_daemon_has_not_stopped_reading(monkeypatch: 
         (msgpack.packb({"cars_rt": 2, "request": "status"}), "protocol version 2"),
         (msgpack.packb({"cars_rt": 1, "request": "dance"}), "no request is called 'dance'; there are status"),
         (msgpack.packb({"cars_rt": 1, "request": "reload", "model": 7}), "model must be text"),
+        (
+            msgpack.packb({"cars_rt": 1, "request": "reload", "modle": "cnn"}),
+            "takes model, engine, and not 'modle'",
+        ),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": 7}), "bands must be a list"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [1]}), "each of bands must be"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 2, 1]]}), "low and high"),

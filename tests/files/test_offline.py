@@ -270,6 +270,13 @@ def test_rows_that_were_never_written_are_not_read(tmp_path: Path) -> None:
     assert np.array_equal(read_spectra(path).counts, COUNTS[:3])
 
 
+def test_counts_and_dark_of_an_npz_are_read_by_their_names(tmp_path: Path) -> None:
+    dark = np.arange(len(AXIS), dtype=np.float32)
+    np.savez(tmp_path / "a.npz", counts=COUNTS, raman_shift=AXIS, dark=dark)
+    spectra = read_spectra(tmp_path / "a.npz")
+    assert np.array_equal(spectra.counts, COUNTS) and np.array_equal(spectra.dark, dark)
+
+
 def corrupt_npz(path: Path) -> None:
     np.savez_compressed(path, spectra=COUNTS, raman_shift=AXIS)
     content = bytearray(path.read_bytes())
@@ -346,7 +353,11 @@ def table(path: Path, first: float, last: float, names: str = "") -> None:
 NAN = COUNTS.astype(np.float32)
 NAN[2, 5] = np.nan
 BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
-    ("a.npz", lambda path: npz(path, raman_shift=AXIS), "holds no array 'spectra', only raman_shift"),
+    (
+        "a.npz",
+        lambda path: npz(path, raman_shift=AXIS),
+        "holds no array 'spectra' or 'counts', only raman_shift",
+    ),
     (
         "a.npz",
         lambda path: npz(path, raman=AXIS, model="cnn"),
@@ -357,7 +368,7 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
         lambda path: npz(path, spectra=COUNTS),
         r"has no axis \(no raman_shift, only spectra\); give --axis FILE",
     ),
-    ("a.npz", lambda path: npz(path), "holds no array 'spectra', only nothing"),
+    ("a.npz", lambda path: npz(path), "holds no array 'spectra' or 'counts', only nothing"),
     ("a.npz", arrays(raman_shift=AXIS[1:]), "spectra of 160 pixels with an axis of 159"),
     ("a.npz", arrays(spectra=COUNTS[None, None]), r"the spectra have the shape \(1, 1, 4, 160\)"),
     ("a.npz", arrays(spectra=COUNTS.T), r"the shape \(160, 4\), pixels first; turn them round: spectra\.T"),
