@@ -59,6 +59,35 @@ def test_hyperspys_reader_finds_the_map_with_its_axes(path: Path) -> None:
         assert np.allclose([y["scale"], x["scale"]], [0.5, 0.25])
 
 
+#: Names that NeXus, netCDF and HDF5 prescribe, of which the page says that they are there.
+THEIRS = {
+    "CLASS",
+    "NAME",
+    "REFERENCE_LIST",
+    "DIMENSION_LIST",
+    "URL",
+    "z_indices",
+    "x_indices",
+    "raman_shift_indices",
+}
+
+
+def test_every_name_in_a_recording_is_described(path: Path) -> None:
+    page, names = PAGE.read_text(encoding="utf-8"), set[str]()
+
+    def look(name: str, each: h5py.Group | h5py.Dataset) -> None:
+        if not name.startswith("entry/bands/"):  # which are called as the bands are
+            names.update(name.split("/"))
+            names.update(each.attrs if "calibration" not in name else ())  # which are its facts
+
+    with h5py.File(path) as file:
+        names |= set(file.attrs)
+        file.visititems(look)
+    assert {"counts", "made_by", "NX_class", "described"} <= names
+    missing = {name for name in names - THEIRS if not re.search(rf"\b{re.escape(name)}\b", page)}
+    assert not missing
+
+
 def lines(after: str) -> str:
     """The lines of docs/files.md that follow these words."""
     text = PAGE.read_text(encoding="utf-8").partition(after)[2]
