@@ -1,5 +1,7 @@
-"""What a publisher does wrong, or is legal and most likely a slip, and what to do about it: a clock in
-milliseconds, pixel numbers as an axis, bytes in the wrong order. Pure."""
+"""What is wrong with what a publisher sends, or legal and most likely a slip, and what to do about it.
+
+Pure. Slips are such as a clock in milliseconds, pixel numbers as an axis, bytes in the wrong order.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -159,7 +161,7 @@ def about_frame(frame: Frame, run: Start, now_ns: int) -> Iterator[Finding]:
 
 def about_end(end: End, announced: int, run: Start, sequence: int) -> Iterator[Finding]:
     """end: as it was sent. announced: spectra of the run, by all that came. sequence: of the next frame."""
-    if end.reason is Reason.INTERRUPTED:
+    if end.reason is Reason.INTERRUPTED and end.stream == "raw":  # a daemon passes on that none came
         yield Finding(Kind.NO_END, "end says interrupted, which receivers say of a run that had no end")
     if end.frames < sequence:
         yield Finding(Kind.WRONG_TOTALS, f"end says {end.frames} frames, though frame {sequence - 1} came")

@@ -195,6 +195,12 @@ def test_a_start_that_waited_for_the_engine_is_no_sign_of_a_wrong_clock() -> Non
     assert not sent(results, stream="raman")[1].found and sent(start(time_ns=old))[1].found == {"clock": 1}
 
 
+def test_a_daemon_may_say_that_its_driver_sent_no_end() -> None:
+    results = start(stream="raman", dtype="float32")
+    interrupted = an_end(0, 0, stream="raman", reason=Reason.INTERRUPTED)
+    assert not sent(results, interrupted, stream="raman")[1].found
+
+
 def test_the_formula_that_is_advised_is_that_of_anti_stokes_light() -> None:
     """With the other sign the axis falls below 0, and results have the wrong sign."""
     advised = "1e7 / wavelength_nm - 1e7 / pump_nm"
