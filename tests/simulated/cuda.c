@@ -1,77 +1,37 @@
 /* A GPU in software: what of NVIDIA's driver is called, on the computer's own memory.
 
-   Work on a stream is done when it is put there, so nothing overlaps; what is captured is kept and done when
-   the graph is launched. The environment says what the card is, and what goes wrong:
+   Work is done late and in any order that streams and events allow (queues.h), so that an event that is missing
+   comes out; what is captured is kept and begun when the graph is launched. Where something is given back that
+   work under way needs, the process ends. The environment says what the card is, and what goes wrong:
 
    SIMULATED_GPU       its name; SIMULATED_CAPABILITY: 89; SIMULATED_GPUS: how many, 1
    SIMULATED_CUDA      the newest CUDA that the driver runs, 13000; SIMULATED_DRIVER: its version
    SIMULATED_MEMORY    bytes that may be allocated
-   SIMULATED_PINNING   0: memory cannot be pinned, as under WSL */
+   SIMULATED_PINNING   0: memory cannot be pinned, as under WSL
+   SIMULATED_SEED      which of the orders, and how soon, anew with each cuInit
+   SIMULATED_FAULT     a file: once it is there, the card fails, and the file is gone */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801 };
+#include "queues.h"
+
+enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NOT_FOUND = 500, NOT_SUPPORTED = 801 };
+enum { CAPTURE_UNSUPPORTED = 900 };
+enum { THREAD_LOCAL = 1 }; /* a mode of capture */
 
 typedef unsigned long long Address;
-typedef void (*Function)(void *);
-
-typedef struct {
-    void *to;
-    const void *from;
-    size_t size;
-    Function function; /* in place of a copy */
-    void *data;
-} Work;
-
-typedef struct {
-    Work *works;
-    int count;
-} Graph;
-
-typedef struct {
-    Graph *captured; /* while it captures */
-} Stream;
 
 static size_t in_use;
-static int fault; /* of work that was done, which whoever waits next is told, and everybody after */
-
-void simulatedFault(void) { fault = ILLEGAL_ADDRESS; }
-
-static long number(const char *name, long otherwise)
-{
-    const char *text = getenv(name);
-    return text ? atol(text) : otherwise;
-}
-
 static size_t total(void) { return (size_t)number("SIMULATED_MEMORY", 8L << 30); }
-
-static void perform(const Work *work)
-{
-    if (work->function)
-        work->function(work->data);
-    else
-        memcpy(work->to, work->from, work->size);
-}
-
-static int put(Stream *stream, Work work)
-{
-    Graph *graph = stream ? stream->captured : NULL;
-    if (!graph) {
-        perform(&work);
-        return SUCCESS;
-    }
-    graph->works = realloc(graph->works, (graph->count + 1) * sizeof work);
-    graph->works[graph->count++] = work;
-    return SUCCESS;
-}
 
 /* -- the card ------------------------------------------------------------------------------------------- */
 
-int cuInit(unsigned flags) { return number("SIMULATED_GPUS", 1) ? SUCCESS : NO_DEVICE; }
+int cuInit(unsigned flags) { begin(); return number("SIMULATED_GPUS", 1) ? SUCCESS : NO_DEVICE; }
 int cuDriverGetVersion(int *version) { *version = (int)number("SIMULATED_CUDA", 13000); return SUCCESS; }
 int cuDeviceGetCount(int *count) { *count = (int)number("SIMULATED_GPUS", 1); return SUCCESS; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return SUCCESS; }
@@ -99,6 +59,9 @@ int cuCtxPopCurrent(void **context) { *context = &in_use; return SUCCESS; }
 
 int cuMemAlloc(Address *address, size_t size)
 {
+    ALONE;
+    if (fault)
+        return fault;
     size_t whole = (size + 255) / 256 * 256, *block;
     if (in_use + whole > total() || posix_memalign((void **)&block, 256, whole + 256))
         return OUT_OF_MEMORY;
@@ -111,6 +74,9 @@ int cuMemAlloc(Address *address, size_t size)
 
 int cuMemFree(Address address)
 {
+    ALONE;
+    for (int i = 0; i < streams_there; i++) /* as the real one: it waits for everything */
+        drain(streams[i]);
     size_t *block = (size_t *)(size_t)(address - 256);
     in_use -= *block;
     free(block);
@@ -126,41 +92,119 @@ int cuMemGetInfo(size_t *free_, size_t *total_)
 
 int cuMemHostRegister(void *address, size_t size, unsigned flags)
 {
-    return number("SIMULATED_PINNING", 1) ? SUCCESS : NOT_SUPPORTED;
+    ALONE;
+    if (!number("SIMULATED_PINNING", 1))
+        return NOT_SUPPORTED;
+    if (pinned_there == MOST)
+        return OUT_OF_MEMORY;
+    pinned[pinned_there].at = address;
+    pinned[pinned_there++].size = size;
+    return SUCCESS;
 }
 int cuMemHostRegister_v2(void *address, size_t size, unsigned flags) { return cuMemHostRegister(address, size, flags); }
-int cuMemHostUnregister(void *address) { return SUCCESS; }
+int cuMemHostUnregister(void *address)
+{
+    ALONE;
+    for (int i = 0; i < pinned_there; i++)
+        if (pinned[i].at == address) {
+            if (simulatedPending(NULL, address, pinned[i].size))
+                wrong("memory is unpinned that work under way copies");
+            pinned[i] = pinned[--pinned_there];
+            return SUCCESS;
+        }
+    return INVALID_VALUE;
+}
 
 /* -- streams and events --------------------------------------------------------------------------------- */
 
-int cuStreamCreate(Stream **stream, unsigned flags) { *stream = calloc(1, sizeof **stream); return SUCCESS; }
-int cuStreamDestroy(Stream *stream) { free(stream); return SUCCESS; }
-int cuStreamSynchronize(Stream *stream) { return fault; }
-int cuStreamWaitEvent(Stream *stream, void *event, unsigned flags) { return SUCCESS; }
-int cuEventCreate(void **event, unsigned flags) { *event = malloc(1); return SUCCESS; }
-int cuEventDestroy(void *event) { free(event); return SUCCESS; }
-int cuEventRecord(void *event, Stream *stream) { return SUCCESS; }
-int cuEventSynchronize(void *event) { return fault; }
+int cuStreamCreate(Stream **stream, unsigned flags)
+{
+    ALONE;
+    if (fault || streams_there == MOST)
+        return fault ? fault : OUT_OF_MEMORY;
+    streams[streams_there++] = *stream = calloc(1, sizeof **stream);
+    return SUCCESS;
+}
+
+int cuStreamDestroy(Stream *stream)
+{
+    ALONE;
+    drain(stream);
+    for (int i = 0; i < streams_there; i++)
+        if (streams[i] == stream)
+            streams[i--] = streams[--streams_there];
+    free(stream->queue);
+    free(stream);
+    return SUCCESS;
+}
+
+int cuStreamSynchronize(Stream *stream)
+{
+    ALONE;
+    drain(stream);
+    return fault;
+}
+
+int cuStreamWaitEvent(Stream *stream, Event *event, unsigned flags)
+{
+    return event->recorded ? put(stream, (Work){.event = event, .times = event->recorded, .held = 1}) : SUCCESS;
+}
+
+int cuStreamIsCapturing(Stream *stream, int *status) { *status = stream->captured != NULL; return SUCCESS; }
+
+int cuEventCreate(Event **event, unsigned flags) { *event = calloc(1, sizeof **event); return SUCCESS; }
+int cuEventDestroy(Event *event) { return SUCCESS; } /* it stays: work under way may record it or wait for it */
+int cuEventRecord(Event *event, Stream *stream)
+{
+    return put(stream, (Work){.event = event, .times = ++event->recorded});
+}
+
+int cuEventSynchronize(Event *event)
+{
+    ALONE;
+    const char *failing = getenv("SIMULATED_FAULT");
+    if (failing && !unlink(failing))
+        simulatedFault();
+    for (int wanted = event->recorded; !fault && event->come < wanted;)
+        if (!step())
+            wrong("an event is waited for that never comes");
+    return fault;
+}
 
 int cuMemcpyHtoDAsync(Address to, const void *from, size_t size, Stream *stream)
 {
-    return put(stream, (Work){(void *)(size_t)to, from, size, NULL, NULL});
+    void *staged = NULL;
+    if (!is_pinned(from)) {
+        if (stream->captured)
+            return CAPTURE_UNSUPPORTED;
+        from = staged = memcpy(malloc(size), from, size);
+    }
+    return put(stream, (Work){.to = (void *)(size_t)to, .from = from, .size = size, .staged = staged});
 }
 
 int cuMemcpyDtoHAsync(void *to, Address from, size_t size, Stream *stream)
 {
-    return put(stream, (Work){to, (void *)(size_t)from, size, NULL, NULL});
+    ALONE;
+    int direct = is_pinned(to);
+    if (!direct && stream->captured)
+        return CAPTURE_UNSUPPORTED;
+    int code = put(stream, (Work){.to = to, .from = (void *)(size_t)from, .size = size});
+    if (!direct)
+        drain(stream); /* it returns when all is there */
+    return code;
 }
 
 int cuLaunchHostFunc(Stream *stream, Function function, void *data)
 {
-    return put(stream, (Work){NULL, NULL, 0, function, data});
+    return put(stream, (Work){.function = function, .data = data});
 }
 
 /* -- graphs --------------------------------------------------------------------------------------------- */
 
 int cuStreamBeginCapture(Stream *stream, int mode)
 {
+    if (mode != THREAD_LOCAL) /* in others what another thread does meanwhile spoils it */
+        return CAPTURE_UNSUPPORTED;
     stream->captured = calloc(1, sizeof(Graph));
     return SUCCESS;
 }
@@ -186,9 +230,10 @@ int cuGraphInstantiateWithFlags(Graph **instance, Graph *graph, unsigned long lo
 
 int cuGraphLaunch(Graph *graph, Stream *stream)
 {
-    for (int i = 0; i < graph->count; i++)
-        put(stream, graph->works[i]);
-    return SUCCESS;
+    int code = SUCCESS;
+    for (int i = 0; i < graph->count && code == SUCCESS; i++)
+        code = put(stream, graph->works[i]);
+    return code;
 }
 
 int cuGraphDestroy(Graph *graph) { free(graph->works); free(graph); return SUCCESS; }

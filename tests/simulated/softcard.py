@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import time
+import weakref
 from collections.abc import Callable
 from enum import Enum, IntEnum, IntFlag
 from pathlib import Path
@@ -107,8 +108,11 @@ class OnnxParser:
 
 
 class Profile:
+    rows = (0, 0)
+
     def set_shape(self, name: str, smallest: Any, usual: Any, largest: Any) -> None:
         assert smallest <= usual <= largest
+        self.rows = smallest[0], largest[0]
 
 
 class Cache:
@@ -123,7 +127,7 @@ class Config:
     progress_monitor: Any = None
 
     def __init__(self) -> None:
-        self._profiles = 0
+        self.profiles: list[Profile] = []
         self.flags: set[BuilderFlag] = set()
 
     def set_flag(self, flag: BuilderFlag) -> None:
@@ -136,8 +140,8 @@ class Config:
         pass
 
     def add_optimization_profile(self, profile: Profile) -> int:
-        self._profiles += 1
-        return self._profiles - 1
+        self.profiles.append(profile)
+        return len(self.profiles) - 1
 
     def create_timing_cache(self, content: bytes) -> Cache:
         return Cache(content)
@@ -169,8 +173,11 @@ class Builder:
             if not monitor.step_complete("Building Engine", step):
                 return None
         monitor.phase_finish("Building Engine")
-        allocates = BuilderFlag.REQUIRE_USER_ALLOCATION not in config.flags
-        return _magic() + (b"1" if allocates else b"0") + network.onnx
+        about = {
+            "allocates": BuilderFlag.REQUIRE_USER_ALLOCATION not in config.flags,
+            "profiles": [each.rows for each in config.profiles],
+        }
+        return _magic() + json.dumps(about).encode() + b"\n" + network.onnx
 
 
 class Runtime:
@@ -184,8 +191,8 @@ class Runtime:
                 ILogger.ERROR, "The engine plan file is generated on an incompatible device or version"
             )
             return None
-        rest = plan.removeprefix(_magic())
-        return Engine(rest[1:], allocates=rest[:1] == b"1")
+        about, _, onnx = plan.removeprefix(_magic()).partition(b"\n")
+        return Engine(onnx, **json.loads(about))
 
 
 class RtxRuntime(Runtime):
@@ -198,16 +205,17 @@ class RtxRuntime(Runtime):
 
 
 class RuntimeCache:
-    """What a plan is compiled to when it is opened."""
+    """What a plan is compiled to when it is opened: for each number of rows."""
 
-    content = b""
+    def __init__(self) -> None:
+        self.rows: set[int] = set()
 
     def deserialize(self, content: bytes) -> bool:
-        self.content = content
+        self.rows = set(json.loads(content))
         return True
 
     def serialize(self) -> bytes:
-        return b"kernels"
+        return json.dumps(sorted(self.rows)).encode()
 
 
 class RuntimeConfig:
@@ -226,10 +234,10 @@ class RuntimeConfig:
 
 class Engine:
     device_memory_size_v2 = 4096
-    only_where_allocated = False  # as TensorRT-RTX: work that allocates is not captured
 
-    def __init__(self, content: bytes, *, allocates: bool) -> None:
+    def __init__(self, content: bytes, *, allocates: bool, profiles: list[tuple[int, int]]) -> None:
         self.allocates = allocates  # memory of its own while it computes, which no graph can have
+        self.profiles = profiles  # rows, from and to
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
@@ -258,11 +266,11 @@ class Engine:
         return Inspector(list(self.outputs))
 
     def create_execution_context(self, how: ExecutionContextAllocationStrategy | RuntimeConfig) -> "Context":
-        if isinstance(how, RuntimeConfig):
-            eager = DynamicShapesKernelSpecializationStrategy.EAGER
-            assert how.cache is not None and how.dynamic_shapes_kernel_specialization_strategy is eager
-            self.only_where_allocated = True
-        return Context(self)
+        if not isinstance(how, RuntimeConfig):
+            return Context(self)
+        eager = DynamicShapesKernelSpecializationStrategy.EAGER
+        assert how.cache is not None and how.dynamic_shapes_kernel_specialization_strategy is eager
+        return RtxContext(self, how.cache)
 
 
 class LayerInformationFormat(Enum):
@@ -282,19 +290,30 @@ class Context:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._rows = 0
+        self._memory = self._rows = 0
+        self._profile: int | None = None
         self._at: dict[str, int] = {}
-        self._function = FUNCTION(self._compute)
+        self._computed = self._spoilt = False
+        myself = weakref.ref(self)  # it goes when nobody has it any more, not when garbage is collected
+        self._function = FUNCTION(lambda _: myself()._compute())  # type: ignore[union-attr]
+
+    def __del__(self) -> None:
+        if DRIVER.simulatedPending(self._function, None, 0):
+            os.write(2, b"the card in software: a context is let go whose work is under way\n")
+            os.abort()
 
     def set_device_memory(self, address: int, size: int) -> None:
         assert size >= self._engine.device_memory_size_v2
+        self._memory = address
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
-        return stream != 0
+        self._profile = profile
+        return stream != 0 and profile < len(self._engine.profiles)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self._rows = shape[0]
-        return True
+        smallest, largest = self._engine.profiles[self._profile or 0]
+        return smallest <= self._rows <= largest
 
     def infer_shapes(self) -> list[str]:
         return []
@@ -303,14 +322,17 @@ class Context:
         self._at[name] = address
         return address % 256 == 0
 
-    def is_stream_capturable(self, stream: int) -> bool:
-        engine = self._engine
-        return not _wrong("uncapturable") and not (engine.only_where_allocated and engine.allocates)
-
     def execute_async_v3(self, stream: int) -> bool:
+        """Not without memory and profile; nor captured the first time, which sets up what no graph holds."""
+        if not self._memory or self._profile is None or self._spoilt:
+            return False
+        if _captures(stream) and (not self._computed or _wrong("uncapturable")):
+            self._spoilt = True
+            return False
+        self._computed = True
         return DRIVER.cuLaunchHostFunc(ctypes.c_void_p(stream), self._function, None) == 0
 
-    def _compute(self, _: Any) -> None:
+    def _compute(self) -> None:
         inputs = {name: self._there(name) for name in self._engine.inputs}
         try:
             found = self._engine.session.run(list(self._engine.outputs), inputs)
@@ -325,6 +347,27 @@ class Context:
         kind, numbers = KINDS[self._engine.get_tensor_dtype(name)]
         memory = (numbers * int(np.prod(shape))).from_address(self._at[name])
         return np.frombuffer(memory, kind).reshape(shape)
+
+
+class RtxContext(Context):
+    """It knows whether it can be captured. Its kernels are compiled when it first computes."""
+
+    def __init__(self, engine: Engine, cache: RuntimeCache) -> None:
+        super().__init__(engine)
+        self._cache = cache
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return not self._engine.allocates
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self._cache.rows.add(self._rows)
+        return super().execute_async_v3(stream)
+
+
+def _captures(stream: int) -> bool:
+    status = ctypes.c_int()
+    DRIVER.cuStreamIsCapturing(ctypes.c_void_p(stream), ctypes.byref(status))
+    return status.value != 0
 
 
 KINDS: dict[DataType, tuple[Any, Any]] = {
