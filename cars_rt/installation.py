@@ -21,7 +21,12 @@ def python(*arguments: str) -> list[str]:
 
 def pip_install(*requirements: str) -> str:
     """The command that installs packages into the environment of this program."""
-    return " ".join([_install(), *map(_quoted, requirements)])
+    return " ".join([_pip("install"), *map(_quoted, requirements)])
+
+
+def pip_uninstall(*packages: str) -> str:
+    """The command that removes packages from the environment of this program."""
+    return " ".join([_pip("uninstall"), *packages])
 
 
 def install_extra(extra: str) -> str:
@@ -32,22 +37,22 @@ def install_extra(extra: str) -> str:
     """
     if folder := _checkout():
         where = "." if folder == Path.cwd() else str(folder)
-        return f'{_install()} -e "{where}[{extra}]"'
+        return f'{_pip("install")} -e "{where}[{extra}]"'
     return pip_install(*_requirements(extra))
 
 
-def _install() -> str:
-    """What installs into this environment, as one has to call it in the current folder."""
+def _pip(verb: str) -> str:
+    """What does this to packages of this environment, as one has to call it in the current folder."""
     here = Path(sys.executable)
     found = shutil.which("pip")
     if found and Path(found).parent == here.parent:
-        return "pip install"
+        return f"pip {verb}"
     if here.is_relative_to(Path.cwd()):
         here = here.relative_to(Path.cwd())
     python = _quoted(str(here))
     if find_spec("pip") is None and shutil.which("uv"):
-        return f"uv pip install --python {python}"
-    return f"{python} -m pip install"
+        return f"uv pip {verb} --python {python}"
+    return f"{python} -m pip {verb}"
 
 
 def _quoted(word: str) -> str:

@@ -28,6 +28,7 @@ from cars_rt.engines.registry import GROUP
 from cars_rt.engines.rehearsal import Tried
 from cars_rt.engines.tensorrt.gpu import find_gpu
 from cars_rt.engines.tensorrt.plans import default_folder
+from cars_rt.engines.tensorrt.product import PRODUCTS
 from cars_rt.printable import printable
 from cars_rt.storage import read_bytes, write_text
 
@@ -40,8 +41,8 @@ BELIEVED_S, FAILURE_BELIEVED_S = 30 * 86_400.0, 86_400.0
 PRIVATE = 0o600
 #: Where engines come from, as pip names it; those of other packages beside.
 PACKAGES = (
-    "cars-rt", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt",
-    "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "cuda-bindings", "pycuda",
+    "cars-rt", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "cuda-bindings",
+    "pycuda", *(name for product in PRODUCTS for name in product.packages),
 )  # fmt: skip
 
 Facts: TypeAlias = dict[str, Any]  # plain JSON

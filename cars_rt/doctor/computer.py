@@ -13,7 +13,7 @@ from cars_rt.engines.base import processor, usable_cores
 from cars_rt.engines.remembered import records
 from cars_rt.engines.tensorrt.gpu import dotted, find_gpu
 from cars_rt.engines.tensorrt.plans import SUFFIX, default_folder
-from cars_rt.engines.tensorrt.product import PRODUCTS
+from cars_rt.engines.tensorrt.product import PRODUCTS, RTX, TENSORRT
 from cars_rt.installation import install_extra, pip_install
 from cars_rt.sockets import RECORDER_ADDRESS
 from cars_rt.sockets.free import reason_against
@@ -28,8 +28,8 @@ PACKAGES = (
     (("h5py",), "core: recordings", None),
     (("openvino",), "engines openvino", "openvino"),
     (("torch",), "engine torch, training", "torch"),
-    (("tensorrt-rtx",), "engine tensorrt on RTX cards", "rtx"),
-    (("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "engine tensorrt on other cards", "tensorrt"),
+    (RTX.packages, "engine tensorrt on RTX cards", "rtx"),
+    (TENSORRT.packages, "engine tensorrt on other cards", "tensorrt"),
     (("cuda-bindings", "pycuda"), "engine tensorrt: memory", None),
     (("matplotlib",), "pictures", "demo"),
 )
@@ -72,7 +72,7 @@ def read_gpu() -> GpuState:
 def read_products() -> list[ProductState]:
     """The products of TensorRT that are installed; none is imported."""
     return [
-        ProductState(title=each.title, version=_version(each.package) or "", cuda=each.cuda)
+        ProductState(title=each.title, version=each.version, cuda=each.cuda)
         for each in PRODUCTS
         if each.installed
     ]

@@ -12,14 +12,14 @@ from typing import Any
 from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.gpu import Gpu, dotted
 from cars_rt.engines.tensorrt.messages import Messages
-from cars_rt.installation import install_extra, pip_install
+from cars_rt.installation import install_extra, pip_install, pip_uninstall
 
 OLDEST = (7, 5)  # compute capability that the present versions run on
 OLDEST_VERSION = (10, 3)
 TURING = (7, 5)  # TensorRT-RTX makes plans for it alone, and others for all that came later
 ANY_RTX = "RTX, compute capability 8.0 and later"
 #: The first version of NVIDIA's driver for each CUDA that the wheels are built for, the newest CUDA first.
-DRIVERS = {13: 580, 12: 525}
+DRIVERS = {13: 580, 12: 535}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,21 @@ class Product:
         return self.module.replace("_", "-")
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Under what names pip may have it: alone it is for the newest CUDA."""
+        return self.package, *(f"{self.package}-cu{major}" for major in DRIVERS)
+
+    @property
+    def installed_as(self) -> str:
+        """That of the names which pip has it under."""
+        return next(filter(_version, self.packages), self.package)
+
+    @property
+    def version(self) -> str:
+        """As installed; empty if by other means than pip. Nothing is imported."""
+        return _version(self.installed_as)
+
+    @property
     def install(self) -> str:
         """The command that installs it."""
         return install_extra(self.extra)
@@ -56,7 +71,7 @@ class Product:
         except Exception as error:  # its wheels raise several kinds, for a missing library too
             raise EngineError(
                 f"{self.title} is installed, but cannot be loaded ({error}); install it again: "
-                + pip_install("--force-reinstall", self.package)
+                + pip_install("--force-reinstall", self.installed_as)
             ) from None
         found = str(getattr(module, "__version__", "0"))
         if not self.ahead and tuple(map(int, found.split(".")[:2])) < OLDEST_VERSION:
@@ -79,13 +94,7 @@ class Product:
     @property
     def cuda(self) -> int:
         """First number of the CUDA that the installed wheel is built for, 13; 0: not known."""
-        for major in DRIVERS:
-            try:
-                version(f"{self.module}-cu{major}")
-            except PackageNotFoundError:
-                continue
-            return major
-        return 0
+        return next((major for major in DRIVERS if _version(f"{self.package}-cu{major}")), 0)
 
     def refuses(self, gpu: Gpu) -> str | None:
         """Why it cannot run on this GPU with this driver, or None if it can."""
@@ -102,13 +111,18 @@ class Product:
     def _refuses_driver(self, gpu: Gpu) -> str | None:
         if gpu.cuda is None or gpu.cuda[0] >= self.cuda:
             return None
-        other = f"{self.package}-cu{gpu.cuda[0]}"
         driver = f"the NVIDIA driver {gpu.driver}".rstrip()
-        return (
+        refused = (
             f"the installed {self.title} is built for CUDA {self.cuda}, {driver} here runs CUDA "
-            f"{dotted(gpu.cuda)} at most; install driver {DRIVERS[self.cuda]} or newer, or {other} "
-            f"in place of {self.package}: {pip_install(other)}"
+            f"{dotted(gpu.cuda)} at most; install driver {DRIVERS[self.cuda]} or newer"
         )
+        if gpu.cuda[0] not in DRIVERS:
+            return refused
+        # Wheels for one CUDA and for another share a folder: nothing may be left of either.
+        wheels = [f"{name}{part}" for name in self.packages for part in ("", "-bindings", "-libs")]
+        remove = pip_uninstall(*filter(_version, wheels))
+        other = f"{self.package}-cu{gpu.cuda[0]}"
+        return f"{refused}, or {other} in its place: {remove}, then {pip_install(other)}"
 
     def target(self, gpu: Gpu | None) -> str:
         """Which GPUs a plan is for that is built with this GPU, or without one, at hand.
@@ -134,6 +148,13 @@ RTX = Product(
 )
 #: The first that is installed and suits the GPU is taken: TensorRT measures on the GPU what is fastest.
 PRODUCTS = (TENSORRT, RTX)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def choose(gpu: Gpu | None) -> Product:

@@ -56,7 +56,9 @@ def test_what_the_driver_says_decides_and_is_said_with_the_remedy(card: Path, tm
         "old driver": {"SIMULATED_CUDA": "12080", "SIMULATED_DRIVER": "570.86.15"},
     }
     script = f"""
-found = {{}}
+from cars_rt.doctor.computer import read_packages, read_products
+found = {{"products": [vars(each) for each in read_products()]}}
+found["packages"] = [each.version for each in read_packages() if each.name == "tensorrt-cu13"]
 for name, given in {cases!r}.items():
     os.environ.update(given)
     found[name] = reason_against("tensorrt")
@@ -65,12 +67,14 @@ for name, given in {cases!r}.items():
 print(json.dumps(found))
 """
     said = answers(script, card, tmp_path)
-    assert said.pop("works") is None
+    (tensorrt, *_) = said.pop("products")  # a wheel for one CUDA alone, without the package around it
+    assert tensorrt == {"title": "TensorRT", "version": "10.9.0", "cuda": 13}
+    assert said.pop("packages") == ["10.9.0"] and said.pop("works") is None
     assert said["nothing"] == ("the NVIDIA driver sees no GPU; nvidia-smi and CUDA_VISIBLE_DEVICES say why")
     assert "TensorRT does not run on the GTX 1080 (compute capability 6.1): it needs 7.5" in said["old card"]
     assert said["old driver"].startswith(
         "the installed TensorRT is built for CUDA 13, the NVIDIA driver 570.86.15 here runs CUDA 12.8 at "
-        "most; install driver 580 or newer, or tensorrt-cu12 in place of tensorrt: "
+        "most; install driver 580 or newer, or tensorrt-cu12 in its place: "
     )
     assert all("\n" not in text for text in said.values())
 

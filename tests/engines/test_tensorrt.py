@@ -18,7 +18,7 @@ from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
 from cars_rt.engines.tensorrt.messages import Messages, OutOfMemoryError
 from cars_rt.engines.tensorrt.product import RTX, TENSORRT, choose
 from cars_rt.engines.tensorrt.session import parts
-from cars_rt.installation import install_extra, pip_install
+from cars_rt.installation import install_extra, pip_install, pip_uninstall
 
 
 def test_rtx_refuses_cards_that_it_does_not_run_on() -> None:
@@ -105,9 +105,30 @@ def test_driver_older_than_the_wheel_is_said(monkeypatch: pytest.MonkeyPatch) ->
         choose(replace(ADA, cuda=(12, 8)))
     assert str(refused.value) == (
         "the installed TensorRT-RTX is built for CUDA 13, the NVIDIA driver here runs CUDA 12.8 at most; "
-        "install driver 580 or newer, or tensorrt-rtx-cu12 in place of tensorrt-rtx: "
-        + pip_install("tensorrt-rtx-cu12")
+        "install driver 580 or newer, or tensorrt-rtx-cu12 in its place: "
+        + pip_uninstall(
+            "tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs"
+        )
+        + f", then {pip_install('tensorrt-rtx-cu12')}"
     )
+    too_old = RTX.refuses(replace(ADA, cuda=(11, 4)))
+    assert too_old is not None and too_old.endswith("11.4 at most; install driver 580 or newer")
+
+
+def test_wheels_for_two_kinds_of_cuda_are_both_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share a folder, so that what is left of one is broken by the other."""
+    wheels = ["any-trt-cu13", "any-trt-cu13-libs", "any-trt-cu12", "any-trt-cu12-bindings"]
+    for name in wheels:
+        about = tmp_path / f"{name.replace('-', '_')}-1.2.dist-info"
+        about.mkdir()
+        about.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = replace(RTX, module="any_trt")
+    assert (found.installed_as, found.version, found.cuda) == ("any-trt-cu13", "1.2", 13)
+    refused = found.refuses(replace(ADA, cuda=(12, 8)))
+    assert refused is not None and f": {pip_uninstall(*wheels)}, then " in refused
 
 
 def test_library_that_finds_no_driver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 from cars_rt import installation
 from cars_rt.doctor.computer import read_packages
 from cars_rt.engines.choice import without_remedy
-from cars_rt.installation import install_extra, pip_install
+from cars_rt.installation import install_extra, pip_install, pip_uninstall
 
 ROOT = Path(__file__).parents[2]
 PLACES = {
@@ -94,6 +94,7 @@ def test_environment_without_pip_is_installed_into_by_uv(
     monkeypatch.setattr(installation.shutil, "which", lambda name: "/usr/bin/uv" if name == "uv" else None)
     python = Path(".venv", "bin", "python")
     assert pip_install("x>=1") == f'uv pip install --python {python} "x>=1"'
+    assert pip_uninstall("x", "y") == f"uv pip uninstall --python {python} x y"
     installed(monkeypatch, {"url": at_clone.as_uri(), "dir_info": {"editable": True}})
     assert install_extra("train") == f'uv pip install --python {python} -e ".[train]"'
 
