@@ -17,7 +17,7 @@ from cars_rt.engines.tensorrt.device import Device, device_class, page_aligned
 from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
 from cars_rt.engines.tensorrt.messages import OutOfMemoryError
 from cars_rt.engines.tensorrt.plans import Plans
-from cars_rt.engines.tensorrt.product import choose
+from cars_rt.engines.tensorrt.product import choose, suited
 from cars_rt.engines.tensorrt.recipe import Recipe, recipe
 from cars_rt.engines.tensorrt.session import PlanRefusedError, Session
 from cars_rt.engines.underway import listener
@@ -65,7 +65,7 @@ class TensorRT(Engine):
     def unavailable(cls) -> str | None:
         """Asks the driver first, then what is installed; loads nothing."""
         try:
-            choose(find_gpu())
+            suited(find_gpu())
             device_class()
         except EngineError as error:
             return str(error)

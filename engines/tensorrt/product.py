@@ -3,6 +3,7 @@
 They have one API, apart from what a `Product` tells apart.
 """
 
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,8 @@ from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.gpu import Gpu, dotted
 from cars_rt.engines.tensorrt.messages import Messages
 from cars_rt.installation import install_extra, pip_install, pip_uninstall
+
+log = logging.getLogger("cars_rt.engines.tensorrt")
 
 OLDEST = (7, 5)  # compute capability that the present versions run on
 OLDEST_VERSION = (10, 3)
@@ -146,7 +149,7 @@ RTX = Product(
     runs_on=((7, 5), (8, 0), (8, 6), (8, 9)),
     runs_on_major=12,
 )
-#: The first that is installed and suits the GPU is taken: TensorRT measures on the GPU what is fastest.
+#: The first that is installed, suits the GPU and can be loaded: TensorRT measures on the GPU what is fastest.
 PRODUCTS = (TENSORRT, RTX)
 
 
@@ -157,22 +160,40 @@ def _version(package: str) -> str:
         return ""
 
 
-def choose(gpu: Gpu | None) -> Product:
-    """The installed product for this GPU; None: one that builds without a GPU.
+def suited(gpu: Gpu | None) -> list[Product]:
+    """The installed products for this GPU, the one to be preferred first; None: those that build without a
+    GPU. None is imported.
 
     Raises EngineError with the reason and the remedy if there is none.
     """
-    reasons = []
+    found, reasons = [], []
     for product in (each for each in PRODUCTS if each.installed):
         if gpu is None and not product.ahead:
             reasons.append(f"{product.title} builds only with a GPU; {RTX.title} does without: {RTX.install}")
         elif gpu is not None and (reason := product.refuses(gpu)) is not None:
             reasons.append(reason)
         else:
-            return product
-    if not reasons:
+            found.append(product)
+    if not found and not reasons:
         suits_rtx = gpu is None or RTX.refuses(gpu) is None
         reasons.append(f"TensorRT is not installed: {RTX.install if suits_rtx else TENSORRT.install}")
+    if not found:
+        raise EngineError("; ".join(reasons))
+    return found
+
+
+def choose(gpu: Gpu | None) -> Product:
+    """The first of `suited` that can be loaded. Raises EngineError as that does, and if none can be."""
+    reasons = []
+    for product in suited(gpu):
+        try:
+            product.load()
+        except EngineError as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            log.warning("%s; %s is taken", "; ".join(reasons), product.title)
+        return product
     raise EngineError("; ".join(reasons))
 
 

@@ -69,6 +69,22 @@ def test_product_that_cannot_be_loaded_is_said(tmp_path: Path, monkeypatch: pyte
         replace(TENSORRT, module="old_trt").load()
 
 
+@RTX_THERE
+def test_product_that_cannot_be_loaded_hides_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken_too.py").write_text("raise OSError('libnvinfer.so.10: cannot open')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    broken = replace(TENSORRT, module="broken_too")
+    monkeypatch.setattr(product, "PRODUCTS", (broken, RTX))
+    assert product.suited(ADA) == [broken, RTX] and choose(ADA) is RTX
+    (said,) = caplog.messages
+    assert said.startswith("TensorRT is installed, but cannot be loaded (libnvinfer.so.10: cannot open); ")
+    assert said.endswith("; TensorRT-RTX is taken")
+    with pytest.raises(EngineError, match=r"TensorRT is installed, but cannot be loaded"):
+        choose(HOPPER)
+
+
 @NO_GPU
 def test_engine_says_why_it_cannot_run_here() -> None:
     reason = engine_class("tensorrt").unavailable()
