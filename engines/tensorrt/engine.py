@@ -4,6 +4,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -109,9 +110,8 @@ class TensorRT(Engine):
         pinned = self._pin(self._device)
         slabs, kernels = len(self.inputs), made.key.kernels(str(self._gpu))
         known = plans.load(kernels) or b""
-        self._session = Session(self._device, self._product, plan, made.key, self.graph, slabs, known)
-        if (compiled := self._session.kernels) != known:
-            plans.keep(kernels, compiled)
+        keep = partial(plans.keep, kernels)
+        self._session = Session(self._device, self._product, plan, made.key, self.graph, slabs, known, keep)
         self._session.set_dark(self._dark)
         if pinned:  # the driver copies other memory in pieces, which no graph can hold
             for slab, counts in enumerate(self.inputs):

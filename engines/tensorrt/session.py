@@ -1,7 +1,7 @@
 """A plan on the GPU: buffers, streams, contexts and CUDA graphs for batches up to its size."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,17 +64,22 @@ class Session:
         graph: Graph,
         slabs: int,
         kernels: bytes = b"",
+        keep: Callable[[bytes], None] = lambda kernels: None,
     ) -> None:
         """graph: of which the plan was made, without its parameters; `set` gives others later.
-        kernels: what `kernels` gave for this plan on this GPU earlier, or nothing."""
+        keep: is given the kernels that TensorRT-RTX compiles for this GPU when it opens a plan, after each
+        size of batch; TensorRT's are in the plan. kernels: the last that it was given for this plan on this
+        GPU, or nothing."""
         self.batch = key.profiles[-1][2]
         self._device, self._key, self._graph, self._pixels = device, key, graph, graph.pixels
         self._sizes = batch_sizes(self.batch)
+        self._few = [size for size in self._sizes if size <= FEW]
         self._prepared: dict[tuple[int, int], Prepared] = {}  # by slab and size
         self._whole: dict[tuple[int, int], Prepared] = {}  # likewise, with graphs that hold the copies, too
         self._capturing = True  # False once a capture has failed: no other one is tried
         self._config: Any = None
         self._cache: Any = None
+        self._kernels, self._keep = kernels, keep
         self._trt = product.load()
         self._messages = Messages(self._trt)
         self._engine: Any = None
@@ -88,7 +93,7 @@ class Session:
                 error = self._messages.error(refused)
                 raise error if isinstance(error, OutOfMemoryError) else PlanRefusedError(str(error))
             self._check()
-            self._config, self._cache = self._configure(kernels) if product.ahead else (None, None)
+            self._config, self._cache = self._configure() if product.ahead else (None, None)
             self._upload, self._compute, self._download = (device.stream() for _ in range(3))
             self._given = {DARK: device.allocate(graph.pixels * NUMBER)}
             self._given |= {name: device.allocate(value.nbytes) for name, value in graph.parameters.items()}
@@ -106,15 +111,11 @@ class Session:
             raise
 
     @property
-    def kernels(self) -> bytes:
-        """Kernels for this GPU. TensorRT-RTX compiles them when it opens a plan; TensorRT's are in the plan,
-        so that this is empty."""
-        return b"" if self._cache is None else bytes(memoryview(self._cache.serialize()))
-
-    @property
     def captured(self) -> tuple[int, int]:
-        """How many of the sizes, in each slab's place, run as CUDA graphs, and how many there are."""
-        return sum(each.graph is not None for each in self._prepared.values()), len(self._prepared)
+        """How many CUDA graphs there are, and of how many that could be: one for each size in each slab's
+        place, and for a small size another one that holds the copies, too."""
+        computing = sum(each.graph is not None for each in self._prepared.values())
+        return computing + len(self._whole), len(self._slots) * (len(self._sizes) + len(self._few))
 
     def set_dark(self, dark: Slab) -> None:
         """Subtract this dark (1, pixels), pinned, from batches launched from now on."""
@@ -134,7 +135,7 @@ class Session:
         a batch of a small size in, computes it and copies it out, begun by one call in place of ten, if that
         can be captured."""
         device = self._device
-        for size in (size for size in self._sizes if size <= FEW and self._capturing):
+        for size in self._few if self._capturing else []:
             context = self._context(slab, size)
 
             def enqueue(size: int = size, context: Any = context) -> None:
@@ -146,6 +147,7 @@ class Session:
             self._execute(context, size)
             self._settle()
             if (graph := device.capture(self._compute, enqueue)) is None:
+                self._capturing = False
                 return
             self._whole[slab, size] = Prepared(context, graph)
 
@@ -217,7 +219,7 @@ class Session:
         results = {name: allocate(size) for name in self._graph.outputs}
         return Slot(allocate(size), results, event(), event(), event(), event(blocking=True))
 
-    def _configure(self, kernels: bytes) -> tuple[Any, Any]:
+    def _configure(self) -> tuple[Any, Any]:
         """What TensorRT-RTX is told of how to compile kernels: all of them before the first batch. Otherwise
         it begins with slower ones, and the graphs would hold those for good."""
         config = self._engine.create_runtime_config()
@@ -228,8 +230,8 @@ class Session:
             self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         )
         cache = config.create_runtime_cache()
-        if kernels:
-            cache.deserialize(kernels)  # False for another GPU or version; they are then compiled again
+        if self._kernels:
+            cache.deserialize(self._kernels)  # False for another GPU or version; they are then compiled again
         config.set_runtime_cache(cache)
         return config, cache
 
@@ -254,6 +256,15 @@ class Session:
                     made.context = self._context(slab, size)
                 self._enqueue(slab, size)
                 self._settle()
+            self._store()
+
+    def _store(self) -> None:
+        """Whoever lost patience with this process would otherwise have the same compiled again."""
+        if self._cache is None:
+            return
+        if (compiled := bytes(memoryview(self._cache.serialize()))) != self._kernels:
+            self._kernels = compiled
+            self._keep(compiled)
 
     def _context(self, slab: int, size: int) -> Any:
         """An execution context with scratch memory, profile, shapes and addresses set, in this order."""

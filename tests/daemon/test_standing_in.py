@@ -88,7 +88,7 @@ def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path
         command.wait_for(
             "tensorrt is being compiled, which may take minutes the first time; until then computes "
         )
-        command.wait_for("CUDA graphs 9 of 9) is compiled and takes over")
+        command.wait_for("CUDA graphs 18 of 18) is compiled and takes over")
         assert command.said.count("until then computes") == 1  # a second run does not begin it anew
         source.run("run-3", third, axis=AXIS + 9)
         assert results.ends(3).spectra == 120

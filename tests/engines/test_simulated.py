@@ -119,6 +119,7 @@ found |= {"kk": opened(4, "kk"), "few": opened()}
 needed = found["few"][3]
 found["unpinned"] = opened(SIMULATED_PINNING="0")
 found["uncapturable"] = opened(SIMULATED_TRT="uncapturable")
+found["spoilt"] = opened(SIMULATED_SPOILT="14")
 found["half"] = opened(SIMULATED_MEMORY=str(int(needed * 0.7)))
 found["none"] = opened(SIMULATED_MEMORY="5000")
 found["nullptr"] = opened(SIMULATED_TRT="nullptr")
@@ -138,6 +139,7 @@ print(json.dumps(found))
         "few",
         "unpinned",
         "uncapturable",
+        "spoilt",
         "half",
         "other",
         "again",
@@ -150,15 +152,16 @@ print(json.dumps(found))
     def warned(name: str) -> str:
         return "; ".join(said[name][2])
 
-    assert "CUDA graphs 15 of 15" in said["first"][0] == said["second"][0]
+    assert "CUDA graphs 24 of 24" in said["first"][0] == said["second"][0]
     assert "building cnn" in warned("first") and not warned("second")
     assert "float32" in said["kk"][0]
     assert (
         "copies to the GPU and back take longer: memory cannot be pinned (the card in software (compute "
         "capability 8.9) failed: cuMemHostRegister says CUDA_ERROR_NOT_SUPPORTED)"
     ) in warned("unpinned")
-    assert "CUDA graphs 12 of 12" in said["unpinned"][0]
-    assert "CUDA graphs 0 of 12" in said["uncapturable"][0]
+    assert "CUDA graphs 12 of 21" in said["unpinned"][0]  # none with copies
+    assert "CUDA graphs 0 of 21" in said["uncapturable"][0]
+    assert "CUDA graphs 13 of 21" in said["spoilt"][0]  # none is tried after one that failed
     assert "the GPU's memory suffices for batches of 12: larger ones are computed in parts" in warned("half")
     assert said["none"][0].endswith("one spectrum is too much: end other programs on the GPU")
     assert (
@@ -205,25 +208,35 @@ def test_rtx_compiles_once_captures_and_says_why_a_plan_does_not_suit(card: Path
     script = """
 from pathlib import Path
 from cars_rt.engines.tensorrt.engine import TensorRT
-from cars_rt.engines.tensorrt.plans import default_folder
+from cars_rt.engines.tensorrt.plans import Plans
+
+class Told(Plans):
+    def keep(self, name, plan):
+        kept.append(name.partition("-")[0])
+        super().keep(name, plan)
+
 found = []
 for wrong in ("", "", "unsuited"):
     os.environ["SIMULATED_TRT"] = wrong
     said.clear()
+    kept = []
     try:
-        with TensorRT(graph(), 16) as engine:
-            found.append([engine.describe(), check(engine), list(said)])
+        with TensorRT(graph(), 16, plans=Told()) as engine:
+            found.append([engine.describe(), check(engine), list(said), kept])
     except EngineError as error:
-        found.append([str(error), None, list(said)])
-print(json.dumps([*found, sorted(each.name.partition("-")[0] for each in default_folder().glob("*.plan"))]))
+        found.append([str(error), None, list(said), kept])
+there = sorted(each.name.partition("-")[0] for each in Plans().folder.glob("*.plan"))
+print(json.dumps([*found, there]))
 """
-    first, second, unsuited, kept = answers(script, card, tmp_path, product="tensorrt_rtx")
+    first, second, unsuited, there = answers(script, card, tmp_path, product="tensorrt_rtx")
     for each in (first, second):
         assert each[0].startswith("tensorrt (TensorRT-RTX 1.7.1, card in software, float16, cuda-bindings, ")
-        assert each[0].endswith("CUDA graphs 9 of 9)") and each[1] < 2e-3
+        assert each[0].endswith("CUDA graphs 18 of 18)") and each[1] < 2e-3
     assert first[2] and not second[2]
+    # After each of three sizes, since a process that takes too long is ended; and nothing the second time.
+    assert first[3] == ["cnn", "kernels", "kernels", "kernels"] and not second[3]
     assert unsuited[0] == "TensorRT-RTX cannot load the plan of cnn on this GPU (UNSUPPORTED_CC)"
-    assert kept == ["cnn", "kernels"]
+    assert there == ["cnn", "kernels"]
 
 
 def test_another_axis_takes_no_plan_and_no_graph(card: Path, tmp_path: Path) -> None:

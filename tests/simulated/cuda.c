@@ -8,6 +8,7 @@
    SIMULATED_CUDA      the newest CUDA that the driver runs, 13000; SIMULATED_DRIVER: its version
    SIMULATED_MEMORY    bytes that may be allocated
    SIMULATED_PINNING   0: memory cannot be pinned, as under WSL
+   SIMULATED_SPOILT    the so-manieth capture fails, counted from cuInit on
    SIMULATED_SEED      which of the orders, and how soon, anew with each cuInit
    SIMULATED_FAULT     a file: once it is there, the card fails, and the file is gone */
 
@@ -21,17 +22,18 @@
 #include "queues.h"
 
 enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NOT_FOUND = 500, NOT_SUPPORTED = 801 };
-enum { CAPTURE_UNSUPPORTED = 900 };
+enum { CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 enum { THREAD_LOCAL = 1 }; /* a mode of capture */
 
 typedef unsigned long long Address;
 
 static size_t in_use;
+static int captures;
 static size_t total(void) { return (size_t)number("SIMULATED_MEMORY", 8L << 30); }
 
 /* -- the card ------------------------------------------------------------------------------------------- */
 
-int cuInit(unsigned flags) { begin(); return number("SIMULATED_GPUS", 1) ? SUCCESS : NO_DEVICE; }
+int cuInit(unsigned flags) { begin(); captures = 0; return number("SIMULATED_GPUS", 1) ? SUCCESS : NO_DEVICE; }
 int cuDriverGetVersion(int *version) { *version = (int)number("SIMULATED_CUDA", 13000); return SUCCESS; }
 int cuDeviceGetCount(int *count) { *count = (int)number("SIMULATED_GPUS", 1); return SUCCESS; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return SUCCESS; }
@@ -213,7 +215,7 @@ int cuStreamEndCapture(Stream *stream, Graph **graph)
 {
     *graph = stream->captured;
     stream->captured = NULL;
-    return SUCCESS;
+    return ++captures == number("SIMULATED_SPOILT", 0) ? CAPTURE_INVALIDATED : SUCCESS;
 }
 
 int cuGraphInstantiate(Graph **instance, Graph *graph, unsigned long long flags)
