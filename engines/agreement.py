@@ -20,6 +20,7 @@ IN_FULL = frozenset({"onnxruntime", "openvino"})  # engines that compute in floa
 TINY = float(np.finfo(np.float32).tiny)
 MANY = 64  # spectra of a batch that is also compared, as is the largest: engines may compute those otherwise
 COMPUTES = "it computes"  # begins what is said of an engine once it has computed something
+ALONE = "one spectrum alone"
 LEAST = 0.25  # of chi_NR: reduced precision costs as much where there is no line as where there is one
 
 
@@ -66,7 +67,7 @@ def _require_same(
     engine: Engine, counts: Slab, results: dict[str, Slab], places: NDArray[np.intp], precision: str
 ) -> None:
     """Raises EngineError unless a batch of the spectra at these places has their results."""
-    say(f"{COMPUTES}: {f'a batch of {len(places)}' if len(places) > 1 else 'one spectrum alone'}")
+    say(f"{COMPUTES}: {f'a batch of {len(places)}' if len(places) > 1 else ALONE}")
     for name, found in engine.retrieve(counts[places]).items():
         if not difference(found, results[name][places], results[RAMAN][places]) <= TOLERANCES[precision]:
             raise EngineError(

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cars_rt.engines.agreement import COMPUTES, check, probe
+from cars_rt.engines.agreement import ALONE, COMPUTES, check, probe
 from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import Card, Model
@@ -181,7 +181,7 @@ def _against(name: str, status: int | None, computes: str) -> str:
     patience_s = engine_class(name).patience_s
     if computes:
         said = f"is too slow for this model: more than {patience_s:g} s for {computes}"
-        return f"{said}; `cars-rt run --max-batch` makes batches smaller"
+        return said if computes == ALONE else f"{said}; `cars-rt run --max-batch` makes batches smaller"
     return f"{HUNG}: no sign of it for {patience_s:g} s"
 
 

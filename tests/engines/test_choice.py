@@ -23,6 +23,7 @@ from cars_rt.engines import (
     remembered,
     retrieving,
 )
+from cars_rt.engines.agreement import ALONE
 from cars_rt.engines.conformance import failures
 from cars_rt.engines.onnxruntime import OnnxRuntime
 
@@ -298,6 +299,7 @@ def test_an_engine_that_is_only_slow_is_said_to_be_and_as_reference_is_opened_al
     ((_, found),) = choice._rehearsed.values()
     said = "is too slow for this model: more than 30 s for batches of 4; `cars-rt run --max-batch` makes"
     assert found["stuck"].reason == f"{said} batches smaller"
+    assert rehearsal._against("stuck", None, ALONE).endswith("more than 30 s for one spectrum alone")
 
 
 def test_auto_says_of_a_model_that_is_at_fault_what_is_wrong_with_it_and_no_more(
