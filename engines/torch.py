@@ -5,6 +5,7 @@ import logging
 import platform
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -168,7 +169,8 @@ class Torch(Engine):
         self._given = {}
         super().close()
         if getattr(self, "_gpu", False):
-            self._torch.cuda.empty_cache()
+            with suppress(Exception):  # while another thread captures; the memory is given back the next time
+                self._torch.cuda.empty_cache()
 
     def describe(self) -> str:
         device = self._torch.cuda.get_device_name() if self._gpu else "CPU"
