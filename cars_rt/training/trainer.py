@@ -226,7 +226,8 @@ def _loop(
         if now - saved > 60 * settings.checkpoint_minutes:
             save(state, settings, checkpoint)
             saved = now
-    measured_at = (entry.step for entry in state.history if entry.median_r2 is not None)
+    # An R2 there may be none: of what was measured nothing may be visible.
+    measured_at = (entry.step for entry in state.history if entry.mean_absolute_error is not None)
     if not stop.is_set() and max(measured_at, default=-1) < state.step:
         _report(state, total / count if count else None, held_out, report)
     save(state, settings, checkpoint)

@@ -41,6 +41,7 @@ from cars_rt.training.data.bcars import (  # noqa: E402
 )
 from cars_rt.training.data.distribution import background, distribution  # noqa: E402
 from cars_rt.training.data.protocols import PROTOCOLS, Vector2022  # noqa: E402
+from cars_rt.training.evaluation import scores  # noqa: E402
 from cars_rt.training.evaluation.candidates import of_checkpoint  # noqa: E402
 from cars_rt.training.losses import deviation_loss, loss  # noqa: E402
 from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build, inputs  # noqa: E402
@@ -783,7 +784,9 @@ def test_reference_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         background(tmp_path / "short.npz")
 
 
-def test_fine_tuning_starts_where_the_weights_were(trained: Path, tmp_path: Path) -> None:
+def test_fine_tuning_starts_where_the_weights_were(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     glass = reference_file(tmp_path / "glass.npz")
     seen: list[checkpoint.Entry] = []
     start = shutil.copy(trained, tmp_path / "start.pt")
@@ -793,5 +796,9 @@ def test_fine_tuning_starts_where_the_weights_were(trained: Path, tmp_path: Path
     assert seen[0].median_r2 is not None and seen[-1].median_r2 is not None
     assert content["settings"]["reference"] == str(glass)
     start.unlink()  # where it goes on, the weights are those of its own checkpoint
-    again = checkpoint.load(trainer.train(replace(tuned, resume=True), quiet))
+    monkeypatch.setattr(scores, "VISIBLE", np.inf)
+    seen.clear()
+    again = checkpoint.load(trainer.train(replace(tuned, resume=True, steps=3), seen.append))
     assert again["settings"]["start"] == str(start)
+    (last,) = seen  # once, even if there is no R2 since nothing is visible
+    assert last.step == 3 and last.median_r2 is None and last.mean_absolute_error is not None
