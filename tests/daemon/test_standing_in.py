@@ -68,10 +68,12 @@ def test_daemon_lives_and_another_engine_computes(
 
 
 def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path, tmp_path: Path) -> None:
-    """Runs of other axes of as many pixels do not begin it anew."""
-    built = tmp_path / "built"
-    with rig(card, tmp_path, SIMULATED_BUILD_UNTIL=str(built)) as (source, command, results, remote):
-        first, second, third = (spectra_of(40, first=40 * number) for number in range(3))
+    """Runs of other axes of as many pixels do not begin it anew. Another one computes again when the card is
+    lost in a run, which costs that run what was under way, and the next one nothing."""
+    built, fault = tmp_path / "built", tmp_path / "fault"
+    wrong = {"SIMULATED_BUILD_UNTIL": str(built), "SIMULATED_FAULT": str(fault)}
+    with rig(card, tmp_path, **wrong) as (source, command, results, remote):
+        first, second, third, fourth, fifth = (spectra_of(40, first=40 * number) for number in range(5))
         source.run("run-1", first)
         assert results.ends().spectra == 40
         status = remote.ask("status")
@@ -92,10 +94,19 @@ def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path
         assert command.said.count("until then computes") == 1  # a second run does not begin it anew
         source.run("run-3", third, axis=AXIS + 9)
         assert results.ends(3).spectra == 120
+        fault.touch()
+        source.run("run-4", fourth, axis=AXIS + 9)
+        results.ends(4)
+        wait_until(lambda: remote.ask("status")["engine_name"] != "tensorrt", PATIENCE_S)
+        source.run("run-5", fifth, axis=AXIS + 9)
+        results.ends(5)
+        assert remote.ask("status")["engine_instead"] == "tensorrt failed"
+        command.wait_for("CUDA_ERROR_ILLEGAL_ADDRESS")
         remote.ask("stop")
-        assert command.end() == 0
-    receipts = summary(tmp_path / "summary.json")
-    assert [(each["sent"], each["lost"]) for each in receipts] == [(40, {})] * 3
+        assert command.end() == 0 and "Traceback" not in command.said
+    *whole, cut, last = summary(tmp_path / "summary.json")
+    assert [(each["sent"], each["lost"]) for each in [*whole, last]] == [(40, {})] * 4
+    assert set(cut["lost"]) == {"engine"} and cut["sent"] + cut["lost"]["engine"] == 40
 
 
 def test_stop_does_not_wait_for_a_plan(card: Path, tmp_path: Path) -> None:
