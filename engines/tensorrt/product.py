@@ -125,7 +125,7 @@ class Product:
         wheels = [f"{name}{part}" for name in self.packages for part in ("", "-bindings", "-libs")]
         remove = pip_uninstall(*filter(_version, wheels))
         other = f"{self.package}-cu{gpu.cuda[0]}"
-        return f"{refused}, or {other} in its place: {remove}, then {pip_install(other)}"
+        return f"{refused}, or {other}: {remove}, then {pip_install(other)}"
 
     def target(self, gpu: Gpu | None) -> str:
         """Which GPUs a plan is for that is built with this GPU, or without one, at hand.

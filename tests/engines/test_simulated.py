@@ -74,7 +74,7 @@ print(json.dumps(found))
     assert "TensorRT does not run on the GTX 1080 (compute capability 6.1): it needs 7.5" in said["old card"]
     assert said["old driver"].startswith(
         "the installed TensorRT is built for CUDA 13, the NVIDIA driver 570.86.15 here runs CUDA 12.8 at "
-        "most; install driver 580 or newer, or tensorrt-cu12 in its place: "
+        "most; install driver 580 or newer, or tensorrt-cu12: "
     )
     assert all("\n" not in text for text in said.values())
 

@@ -121,7 +121,7 @@ def test_driver_older_than_the_wheel_is_said(monkeypatch: pytest.MonkeyPatch) ->
         choose(replace(ADA, cuda=(12, 8)))
     assert str(refused.value) == (
         "the installed TensorRT-RTX is built for CUDA 13, the NVIDIA driver here runs CUDA 12.8 at most; "
-        "install driver 580 or newer, or tensorrt-rtx-cu12 in its place: "
+        "install driver 580 or newer, or tensorrt-rtx-cu12: "
         + pip_uninstall(
             "tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs"
         )
