@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, Yielded, until
-from cars_rt.files.hdf5 import explained
 from cars_rt.files.recording import SUFFIXES
+from cars_rt.files.unreadable import explained
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.physics.phantom import phantom
 from cars_rt.physics.substances import SUBSTANCES

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.files.hdf5 import UNREADABLE, opened, stored
+from cars_rt.files.hdf5 import opened, stored
+from cars_rt.files.unreadable import UNREADABLE
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import complete
 

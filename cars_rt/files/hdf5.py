@@ -1,12 +1,10 @@
-"""HDF5 files, also from elsewhere: what went wrong in words for people, and only what is in the file itself.
+"""HDF5 files, also from elsewhere: only what is in the file itself.
 
 A file may lead to others by links, external values and virtual datasets, and may announce far more than it
 holds: what is read goes through `stored`, `numbers` or `StoredRows`, which refuse that.
 """
 
 import errno
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -20,12 +18,13 @@ from numpy.typing import NDArray
 
 from cars_rt.files.checksum import WHOLE, Sums, checksum, checksums
 from cars_rt.files.filters import packed_together, refuse_packed
+from cars_rt.files.heap import Changed, Read, watched
 from cars_rt.files.missing import Missing
+from cars_rt.files.unreadable import UNREADABLE, explained, is_of_file, system_error, unreadable
 from cars_rt.printable import printable, typed
 from cars_rt.storage import (
     NO_LOCKS,
     SMALL,
-    Changes,
     StorageError,
     are_under_way,
     refuse_size,
@@ -43,69 +42,14 @@ CACHE_SLOTS = 100_003  # a prime, far above the number of chunks: two in one slo
 #: Attributes by which other programs say that the numbers are to be converted, and what would leave them.
 CONVERSIONS = {"scale_factor": 1, "scaling_factor": 1, "add_offset": 0}
 
-#: What h5py raises at what is damaged.
-UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
-
-#: What HDF5 writes in its long chains of texts, and what it means.
-MEANINGS = (
-    ("truncated file", "it is cut short: a copy that was not finished, or a full disk"),
-    ("file signature not found", "it is no HDF5 file"),
-    ("unable to lock file", "another program is writing it"),
-    ("already open for write", "another program is writing it"),
-    ("superblock", "it is no HDF5 file, or its beginning is damaged"),
-    ("bad object header", "it is damaged"),
-    ("filter returned failure", "it is damaged"),
-    ("filter", "its data are compressed in a way that cannot be read here"),
-)
-
-
-def system_error(error: BaseException) -> int:
-    """The operating system's number of what went wrong, which h5py gives as such or within its text; 0 if it
-    was not the system."""
-    said = re.search(r"errno = (\d+)", str(error))
-    return getattr(error, "errno", None) or (int(said[1]) if said else 0)
-
-
-def is_of_file(error: BaseException) -> bool:
-    """Whether what cannot be read is spoiled, and it is not the system that reads nothing."""
-    return error.of_file if isinstance(error, StorageError) else not system_error(error)
-
-
-def explained(error: BaseException) -> str:
-    """Why HDF5 could not read or write, in a phrase without its own words: the operating system's where it
-    has one."""
-    if number := system_error(error):
-        return os.strerror(number)
-    text = str(error)
-    for found, meaning in MEANINGS:
-        if found in text:
-            return meaning
-    if (
-        "nable to " in text
-        or "ynchronously" in text
-        or isinstance(error, KeyError | RuntimeError | TypeError | UnicodeError)
-    ):
-        return "it is damaged, or not laid out as it should be"
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-def _unreadable(path: Path, name: str, error: Exception, remedy: str = "") -> StorageError:
-    """What to raise for something of a file that cannot be read: the system's reason where it has one, as of
-    a drive that is gone; else the file is damaged, with its remedy."""
-    number = system_error(error)
-    if number:
-        return StorageError(path, f"cannot be read: {os.strerror(number)} (at {name})", number)
-    return StorageError(path, f"is damaged: {name} cannot be read{remedy}")
-
 
 @contextmanager
 def opened(path: Path, mode: str = "r", *, locking: bool = True) -> Iterator[h5py.File]:
-    """A file that exists. mode: r or r+. locking: False to read what another program writes. Raises
-    StorageError if it is no HDF5 file or no regular one, or if another program writes it (with r+: has it
-    open) and locks work; OSError if it is not there."""
+    """A file that exists, to be read. mode: r, or r+ if nobody else may have it open. locking: False to read
+    what another program writes. Raises StorageError if it is no HDF5 file or no regular one, or if another
+    program writes it (with r+: has it open) and locks work; OSError if it is not there."""
     refuse_special_file(path)
     try:
-        # No cache of chunks: HDF5 crashes on a cached chunk that a full disk refuses.
         file = _open(path, mode, locking)
     except OSError as error:
         if error.errno == errno.EAGAIN:
@@ -114,23 +58,18 @@ def opened(path: Path, mode: str = "r", *, locking: bool = True) -> Iterator[h5p
             done = f"if nothing does that any more, `cars-rt repair {typed(path)}` completes it"
             raise StorageError(path, f"is being changed: try again; {done}", errno.EAGAIN) from None
         raise StorageError(path, f"cannot be read: {explained(error)}", error.errno or errno.EINVAL) from None
-    with file:
-        yield file
+    with file, Read(path) as content, watched(path, content) as found:  # HDF5's own file holds the lock
+        yield found
 
 
 @contextmanager
 def changed(path: Path, *, locking: bool = True) -> Iterator[h5py.File]:
     """A file that exists, to be changed: all at once, when the block ends without an error. Raises as
-    `opened` does for r+."""
+    `opened` does."""
     with opened(path, "r+", locking=locking):
         pass  # it can be, and nobody else has it open
-    with Changes(path) as changes:
-        access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-        access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-        access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
-        access.set_cache(*access.get_cache()[:2], 0, 1.0)  # as in `_open`
-        access.set_fileobj_driver(h5py.h5fd.fileobj_driver, changes)
-        with h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, access)) as file:
+    with Changed(path) as changes:
+        with watched(path, changes) as file:
             yield file
         changes.commit()
 
@@ -169,7 +108,7 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
         link = parent.get(name, getlink=True)  # `in` would follow it, and wait at a pipe
         found = parent[name] if isinstance(link, h5py.HardLink) else None
     except UNREADABLE as error:
-        raise _unreadable(path, repr(name), error) from None
+        raise unreadable(path, repr(name), error) from None
     if link is None:
         return None
     if not isinstance(link, h5py.HardLink):
@@ -216,7 +155,7 @@ def followed(parent: h5py.Group, path: str) -> Any:
         try:
             link = place.get(name, getlink=True)
         except UNREADABLE as error:
-            raise _unreadable(Path(parent.file.filename), repr(name), error) from None
+            raise unreadable(Path(parent.file.filename), repr(name), error) from None
         if isinstance(link, h5py.SoftLink) and (hops := hops + 1) <= MOST_HOPS:
             waiting += [each for each in reversed(link.path.split("/")) if each]
             place = place.file if link.path.startswith("/") else place
@@ -255,12 +194,12 @@ def numbers(parent: h5py.Group, name: str) -> NDArray[Any] | None:
     refuse_too_much(path, repr(name), found.size * found.dtype.itemsize)
     try:
         values = np.asarray(found[()])
-        said = readable_attrs(found).get(WHOLE)
+        said = attribute(found, WHOLE)
         other = values.size > 1 and isinstance(said, np.uint32) and said != checksum(values)
         if other and len(set(values.tobytes())) == 1:  # of zeros HDF5's own checksum says nothing
             raise ValueError("another checksum")
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise _unreadable(path, repr(name), error) from None
+        raise unreadable(path, repr(name), error) from None
     Missing(found).refuse(values)
     return values
 
@@ -275,8 +214,19 @@ def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
     try:
         size = dataset.id.get_storage_size()
     except UNREADABLE as error:
-        raise _unreadable(path, name, error) from None
+        raise unreadable(path, name, error) from None
     refuse_size(path, name, wanted, min(size, path.stat().st_size))
+
+
+def attribute(place: h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
+    """An attribute; the default if there is none, or none that can be read: a disk may have spoiled it, or
+    one at which HDF5 goes no further. Raises OSError where the system reads nothing."""
+    try:
+        return place.attrs[name]
+    except UNREADABLE as error:
+        if not is_of_file(error):
+            raise
+        return default
 
 
 def readable_attrs(place: h5py.Group | h5py.Dataset) -> dict[str, Any]:
@@ -293,13 +243,17 @@ def readable_attrs(place: h5py.Group | h5py.Dataset) -> dict[str, Any]:
 
 def _refuse_converted(path: Path, name: str, dataset: h5py.Dataset) -> None:
     """Raises StorageError if its numbers mean others, by an attribute."""
-    for attribute, neutral in CONVERSIONS.items():
-        if attribute in dataset.attrs:
-            value = readable_attrs(dataset).get(attribute)
+    for name_of, neutral in CONVERSIONS.items():
+        try:
+            there = name_of in dataset.attrs
+        except UNREADABLE as error:
+            raise unreadable(path, repr(name), error) from None
+        if there:
+            value = attribute(dataset, name_of)
             if value is None or not np.all(np.equal(value, neutral)):
                 raise StorageError(
                     path,
-                    f"has {name!r} with the attribute {attribute} = {printable(str(value), 40)}, by which "
+                    f"has {name!r} with the attribute {name_of} = {printable(str(value), 40)}, by which "
                     "its numbers are to be converted; write them converted, without the attribute",
                 )
 
@@ -404,4 +358,4 @@ class StoredRows:
 
     def _damaged(self, error: Exception) -> StorageError:
         rest = "; `cars-rt repair` says which spectra of a recording that concerns"
-        return _unreadable(Path(self._dataset.file.filename), repr(str(self._dataset.name)), error, rest)
+        return unreadable(Path(self._dataset.file.filename), repr(str(self._dataset.name)), error, rest)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.unreadable import UNREADABLE, unreadable
 from cars_rt.storage import StorageError
 
 VALUES = ("_FillValue", "missing_value", "FillValue", "fill_value")  # attributes: such a value is no number
@@ -24,7 +25,12 @@ class Missing:
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._path, self._name = Path(dataset.file.filename), repr(str(dataset.name))
-        self._rules = [*self._by_value(dataset), *self._by_limit(dataset)]
+        try:
+            self._rules = [*self._by_value(dataset), *self._by_limit(dataset)]
+        except StorageError:
+            raise
+        except UNREADABLE as error:
+            raise unreadable(self._path, self._name, error) from None
 
     def refuse(self, values: NDArray[Any], first: int = 0, within: tuple[int, ...] = ()) -> None:
         """Raises StorageError if some of these values are missing, rows of the dataset from `first` on.
@@ -46,7 +52,7 @@ class Missing:
         if dtype.kind in "if" and np.ndim(fill) == 0 and fill < 0:  # another one may have been measured
             said[f"fill value {fill:g}"] = float(fill)
         default = UNWRITTEN.get(f"{dtype.kind}{dtype.itemsize}")
-        if default is not None and NETCDF in dataset.file.attrs:
+        if default is not None and _is_of_netcdf(dataset.file):
             said[f"fill value {default:g}"] = default
         stored = {each: _as_stored(value, dtype) for each, value in said.items()}
         return [(each, partial(np.equal, gap)) for each, gap in stored.items()]
@@ -70,6 +76,13 @@ class Missing:
         except (OSError, RuntimeError, TypeError, ValueError):
             wrong = f"has {self._name} with an attribute {name} that is no number; mend it or leave it out"
             raise StorageError(self._path, wrong) from None
+
+
+def _is_of_netcdf(file: h5py.File) -> bool:
+    try:
+        return NETCDF in file.attrs
+    except UNREADABLE:  # one of them is spoiled, which is nothing of these numbers
+        return False
 
 
 def _as_stored(value: float, dtype: np.dtype[Any]) -> Any:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.formats import HDF5
-from cars_rt.files.hdf5 import explained
 from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.spectra import START_NAMES, SpectraError
+from cars_rt.files.unreadable import explained
 from cars_rt.files.written import is_of_process
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.storage import StorageError, mkdir, refuse_target, replacing

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files.extent import mend
-from cars_rt.files.hdf5 import UNREADABLE, explained, opened, stored, system_error
+from cars_rt.files.hdf5 import opened, stored
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, Without, partial_path
 from cars_rt.files.recording.texts import NOT_CLOSED
 from cars_rt.files.spectra import SpectraError
+from cars_rt.files.unreadable import UNREADABLE, explained, system_error
 from cars_rt.files.written import (
     DAMAGE,
     MADE_FROM,

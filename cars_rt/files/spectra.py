@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
 from cars_rt.files.columns import TableError
-from cars_rt.files.hdf5 import StoredRows, are_numbers, are_whole_numbers, explained
+from cars_rt.files.hdf5 import StoredRows, are_numbers, are_whole_numbers
 from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, judged, line, stored
+from cars_rt.files.unreadable import explained
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.protocol import Facts
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME

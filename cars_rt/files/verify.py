@@ -23,10 +23,11 @@ from cars_rt.engines import (
 from cars_rt.engines.agreement import recomputed
 from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
 from cars_rt.errors import CarsRtError
-from cars_rt.files.hdf5 import explained, numbers, opened, readable_attrs, stored
+from cars_rt.files.hdf5 import numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, TARGET, judged
 from cars_rt.files.receipts import Finding, Stream, extent, number, plain, receipt, times
 from cars_rt.files.recording import named, partial_path, unreadable
+from cars_rt.files.unreadable import explained
 from cars_rt.files.written import is_recording, read_rows, rows_written, stored_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES, Fitness, Flag

@@ -5,6 +5,7 @@ the group `tail` until their chunk is whole, since a kill can spoil a chunk that
 array has two slots of a chunk, and `rows` says [first row, how many, slot].
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ from numpy.typing import NDArray
 
 from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, Sums
 from cars_rt.files.hdf5 import (
-    UNREADABLE,
     StoredRows,
     are_whole_numbers,
+    attribute,
     numbers,
     opened,
-    readable_attrs,
     stored,
 )
 from cars_rt.files.measurement import ANY_FLAG, NOWHERE
+from cars_rt.files.unreadable import UNREADABLE
 from cars_rt.protocol import FLAGS
+from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is
@@ -40,16 +42,29 @@ SLOTS = 2
 
 def is_recording(file: h5py.File) -> bool:
     """Whether a file says that it is a recording. Raises StorageError for one of a version to come."""
-    said = file.attrs.get("format")  # of another program anything, also a list
+    said = attribute(file, "format")  # of another program anything, also a list
+    with suppress(*UNREADABLE):
+        if said is None and "format" in file.attrs and is_laid_out(file):
+            said = FORMAT  # a disk has spoiled the text
     if not isinstance(said, str) or said != FORMAT:
         return False
-    version, path = file.attrs.get("version", FORMAT_VERSION), Path(file.filename)
+    version, path = attribute(file, "version", FORMAT_VERSION), Path(file.filename)
     if not isinstance(version, int | np.integer) or version < 1:
         raise StorageError(path, "is damaged: it does not say of which version it is")
     if version > FORMAT_VERSION:
         said = f"is of version {version}, and this program reads up to {FORMAT_VERSION}: update it"
         raise StorageError(path, said)
     return True
+
+
+def is_laid_out(file: h5py.File) -> bool:
+    """Whether streams lie in it as in a recording, whatever it says that it is."""
+    for stream in MAIN_ARRAY:
+        with suppress(*UNREADABLE):
+            group = stored(file, stream, h5py.Group)
+            if group is not None and stored(group, "written") is not None:
+                return True
+    return False
 
 
 def is_of_process(path: Path) -> bool:
@@ -65,7 +80,7 @@ def is_of_process(path: Path) -> bool:
 def damaged(file: h5py.File) -> set[str]:
     """What `repair` has found that cannot be read, or some rows of it, by names such as "raw" and "raw/dark":
     a file that says so is read without it. What was spoiled since is an error."""
-    said = str(readable_attrs(file).get(DAMAGE, "")) if is_recording(file) else ""
+    said = str(attribute(file, DAMAGE, "")) if is_recording(file) else ""
     return {part.rpartition(" of ")[2] for part in said.partition(" cannot be read")[0].split("; ")}
 
 
@@ -97,7 +112,7 @@ def rows_written(group: h5py.Group) -> int:
     written = numbers(group, "written")
     right = written is not None and not written.ndim and are_whole_numbers(written.dtype)
     tail, index = stored(group, TAIL), stored(group, "index", h5py.Dataset)
-    if right and tail is None and index is not None and index.shape and DESCRIBED in group.file.attrs:
+    if right and tail is None and index is not None and index.shape and attribute(group.file, DESCRIBED):
         return len(index)
     if written is None or not right or written < 0:
         raise StorageError(Path(group.file.filename), f"does not say how many rows of {group.name} are data")
@@ -135,7 +150,8 @@ def sums_of(group: h5py.Group, name: str, rows: int) -> Sums | None:
 def summed(group: h5py.Group) -> list[str]:
     """The columns of few bytes that have checksums, in the order of those. Raises StorageError."""
     sums = stored(group, COLUMNS, h5py.Dataset)
-    return [] if sums is None else str(readable_attrs(sums).get(WHICH, "")).split()
+    said = "" if sums is None else attribute(sums, WHICH, "")
+    return (said.decode() if isinstance(said, bytes) else str(said)).split()
 
 
 def located(

@@ -286,7 +286,7 @@ def test_every_bit_of_a_short_column_is_noticed_and_what_can_be_known_is_mended(
     ]
     with h5py.File(path) as file:
         content = {name: file[name][:] for name in known}
-        names = file["raman/columns_crc32"].attrs["columns"].split()
+        names = file["raman/columns_crc32"].attrs["columns"].decode().split()
         for name in ("index", "flags", "bands"):
             row = np.ascontiguousarray(file["raman"][name][5]).tobytes()
             assert zlib.crc32(row) == file["raman/columns_crc32"][5, names.index(name)]

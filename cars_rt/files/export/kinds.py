@@ -17,9 +17,10 @@ from cars_rt.files.export.hspy import write_hspy
 from cars_rt.files.export.tiff import write_tiff
 from cars_rt.files.export.zarr import write_zarr
 from cars_rt.files.formats import HDF5
-from cars_rt.files.hdf5 import explained, opened
+from cars_rt.files.hdf5 import opened
 from cars_rt.files.mapped import existing
 from cars_rt.files.spectra import said_of
+from cars_rt.files.unreadable import explained
 from cars_rt.installation import install_extra
 from cars_rt.storage import StorageError, mkdir, refuse_target
 from cars_rt.storage.write import rename

@@ -15,6 +15,7 @@ from cars_rt.files.readers.lazy import of_dataset
 from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.files.units import is_shift, length_um
+from cars_rt.files.unreadable import UNREADABLE, unreadable
 from cars_rt.printable import printable
 
 MOST_GROUPS = 1_000  # groups that are looked at
@@ -136,7 +137,11 @@ def is_own(group: h5py.Group, name: str, kind: type) -> bool:
 
 def text_of(place: Any, name: str) -> str:
     """An attribute that is text, or the first of several; nothing if there is none."""
-    value = place.attrs.get(name, "") if isinstance(place, h5py.Group | h5py.Dataset) else ""
+    try:
+        value = place.attrs.get(name, "") if isinstance(place, h5py.Group | h5py.Dataset) else ""
+    except UNREADABLE as error:
+        said = f"{place.name} with its {name}"
+        raise unreadable(Path(place.file.filename), said, error) from None
     if isinstance(value, np.ndarray):
         value = value.flat[0] if value.size else ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

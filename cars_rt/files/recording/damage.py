@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.hdf5 import StoredRows, numbers, stored
+from cars_rt.files.hdf5 import StoredRows, attribute, numbers, stored
 from cars_rt.files.measurement import NOWHERE
 from cars_rt.files.written import DAMAGE, TAIL, rows_of, stored_rows, sums_of
 from cars_rt.storage import StorageError
@@ -64,7 +64,7 @@ def _lost_of(group: h5py.Group, name: str, rows: int) -> Ranges | None:
 def said(groups: Mapping[str, h5py.Group], rows: Mapping[str, int], spoiled: Iterable[str]) -> str:
     """What of a recording cannot be read, and which of its results have no counts, in a phrase; empty if all
     is well. spoiled: streams of which nothing can be. Reads as `unreadable` does."""
-    without = (str(group.attrs.get(DAMAGE, "")) for group in groups.values())
+    without = (str(attribute(group, DAMAGE, "")) for group in groups.values())
     found: dict[str, Ranges] = {f"all of {stream}": [] for stream in spoiled} | unreadable(groups, rows)
     return "; ".join(filter(None, (named(found), *without)))
 

@@ -1,7 +1,7 @@
 """What goes wrong with recordings, in one sentence."""
 
 from cars_rt.errors import CarsRtError
-from cars_rt.files.hdf5 import explained
+from cars_rt.files.unreadable import explained
 from cars_rt.storage import StorageError
 
 

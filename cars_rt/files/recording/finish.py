@@ -14,9 +14,10 @@ from pathlib import Path
 import h5py
 
 from cars_rt.files.extent import mend as mend_extent
-from cars_rt.files.hdf5 import changed, opened, stored
+from cars_rt.files.hdf5 import attribute, changed, opened, stored
 from cars_rt.files.recording.claim import Claim, give_name
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
+from cars_rt.files.recording.headers import mend_headers
 from cars_rt.files.recording.mended import mend
 from cars_rt.files.recording.settled import count, settle
 from cars_rt.files.written import MADE_FROM, PROCESS
@@ -65,13 +66,14 @@ def finish(
         # began to read just now, may hold HDF5's lock a little longer. That must cost no file.
         ours = made is not None and claim.locked
         mend_extent(partial)
+        gone = mend_headers(partial) if made is None else {}
         if made is None:
             _refuse_begun(partial)
         with changed(partial, locking=not ours) as file:
             if made is None:
-                mend(file)
+                mend(file, gone)
             counted = settle(file)
-            complete = bool(file.attrs["complete"])
+            complete = bool(attribute(file, "complete"))
         _refuse_exchanged(partial, made)
         sync_file(partial)  # a name must not come to the disk before what it names
         path = _named(partial, claim.path, overwrite=overwrite, ours=made is not None)

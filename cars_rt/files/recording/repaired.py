@@ -5,13 +5,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from cars_rt.files.hdf5 import changed, opened
+from cars_rt.files.hdf5 import attribute, changed, opened
 from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, partial_path
 from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.finish import Contents, finish, tell, told
+from cars_rt.files.recording.headers import mend_headers
 from cars_rt.files.recording.mended import is_spoiled, mend
 from cars_rt.files.recording.settled import count, settle
+from cars_rt.files.recording.texts import have_lost_texts
 from cars_rt.files.written import DAMAGE, DESCRIBED, is_of_process
 from cars_rt.storage import are_under_way, complete
 
@@ -33,7 +35,7 @@ def repair(path: Path) -> Contents:
         with opened(contents.path) as file:
             counted = count(file)
             damage = said(counted.groups, counted.rows, counted.spoiled)
-            same = damage == file.attrs.get(DAMAGE, "")
+            same = damage == attribute(file, DAMAGE, "")
         if same:
             return replace(contents, damage=damage)
         with changed(contents.path) as file:
@@ -72,15 +74,18 @@ def _as_it_was(path: Path, *, locked: bool) -> Contents:
     if are_under_way(path) and not locked:
         raise InUseError(f"{path} is being changed, or was: {NOBODY_TELLS}")
     completed = locked and os.access(path, os.W_OK) and complete(path)
-    with opened(path) as file:
-        counted, as_planned = count(file), bool(file.attrs["complete"])
-        done = DESCRIBED in file.attrs and as_planned == counted.whole(file)
-        whole = done and not is_spoiled(file, counted.rows)
+    gone, whole = mend_headers(path), False
+    done = not gone and not have_lost_texts(path)
+    if done:
+        with opened(path) as file:
+            counted, as_planned = count(file), bool(attribute(file, "complete"))
+            done = DESCRIBED in file.attrs and as_planned == counted.whole(file)
+            whole = done and not is_spoiled(file, counted.rows)
     if whole:
         counted.tell(path)
     else:
         with changed(path) as file:
-            if mend(file) or not done:
+            if mend(file, gone) or not done:
                 done, counted = False, settle(file)  # the map is made of what was mended
                 as_planned = bool(file.attrs["complete"])
             else:

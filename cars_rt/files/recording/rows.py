@@ -80,7 +80,7 @@ class Rows:
             self._create(group, name, allocated, tail, np.dtype(dtype))
         for name in self._rounded:
             group[name].attrs["mantissa_bits"] = packing.mantissa_bits
-        group[COLUMNS].attrs[WHICH] = " ".join(self._narrow)
+        group[COLUMNS].attrs[WHICH] = np.bytes_(" ".join(self._narrow))  # in no list of texts
         group.create_dataset("written", data=np.int64(0))
         if self._packed:
             tails = group.create_group(TAIL)

@@ -9,16 +9,12 @@ from pathlib import Path
 import h5py
 
 from cars_rt.files.filters import FilterError, packed_together
-from cars_rt.files.hdf5 import (
-    UNREADABLE,
-    are_numbers,
-    is_of_file,
-    stored,
-)
+from cars_rt.files.hdf5 import are_numbers, attribute, stored
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.left import gather
 from cars_rt.files.recording.nexus import ENTRY, describe, room_for
 from cars_rt.files.recording.texts import NOT_CLOSED
+from cars_rt.files.unreadable import UNREADABLE, is_of_file
 from cars_rt.files.written import (
     DAMAGE,
     DESCRIBED,
@@ -41,12 +37,12 @@ class Counted:
 
     def whole(self, file: h5py.File) -> bool:
         """Every stream ended as planned, and every spectrum that was announced is there."""
-        expected = set(json.loads(file.attrs.get("streams", "[]"))) or set(self.rows) or {"any"}
+        expected = set(json.loads(attribute(file, "streams", "[]"))) or set(self.rows) or {"any"}
         return (
             not self.spoiled
-            and not file.attrs.get(DAMAGE, "")
+            and not attribute(file, DAMAGE, "")
             and set(self.rows) == expected
-            and all(group.attrs.get("reason") == "complete" for group in self.groups.values())
+            and all(attribute(group, "reason") == "complete" for group in self.groups.values())
             and self.rows == self.announced
         )
 
@@ -101,8 +97,8 @@ def settle(file: h5py.File) -> Counted:
                 raise
             why = f"the {stream} stream in it cannot be cut to its rows: {reason(error)}"
             raise RecordingError(f"{file.filename} is damaged and left as it is: {why}") from None
-    if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
-        reasons = {str(group.attrs.get("reason", NOT_CLOSED)) for group in counted.groups.values()}
+    if attribute(file, "reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
+        reasons = {str(attribute(group, "reason", NOT_CLOSED)) for group in counted.groups.values()}
         file.attrs["reason"] = ", ".join(sorted(reasons))
     file.attrs.modify("complete", counted.whole(file))
     _describe(file, counted)

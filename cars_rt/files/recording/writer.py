@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.files.checksum import WHOLE, checksum
-from cars_rt.files.hdf5 import changed, created, system_error
+from cars_rt.files.hdf5 import changed, created
 from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.places import positions
 from cars_rt.files.recording.bands import NAME as BANDS
@@ -25,6 +25,7 @@ from cars_rt.files.recording.finish import Contents, claimed, finish
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.recording.rows import Rows
 from cars_rt.files.recording.texts import NO_RECEIPT, NOT_CLOSED
+from cars_rt.files.unreadable import system_error
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
 from cars_rt.protocol import DTYPES, FLAGS, NETWORK_OUTPUTS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -99,7 +100,7 @@ class Recording:
                 if values is not None:
                     group.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
                     group[name].attrs[WHOLE] = checksum(values)  # one kept open crashes on a full disk
-            group["raman_shift"].attrs["unit"] = "cm-1"
+            group["raman_shift"].attrs["unit"] = np.bytes_("cm-1")  # which stays where texts are spoiled
             about = {name: stored(getattr(start, name)) for name in ABOUT}
             attrs = {name: _attr(value) for name, value in about.items() if value is not None}
             group.attrs.update(attrs)

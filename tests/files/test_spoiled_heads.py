@@ -1,0 +1,118 @@
+"""What `repair` makes of recordings that are spoiled where they say what they are, or where it lies."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS
+from spoiled import COUNTS, closed, header_of, put, written
+
+import cars_rt
+from cars_rt.files.heap import Changed, Read
+from cars_rt.files.recording import repair
+from cars_rt.files.recording.headers import attributes
+from cars_rt.files.written import is_of_process
+
+
+def lists_of(content: bytes) -> list[int]:
+    """Where HDF5's lists of texts begin."""
+    return [at for at in range(0, len(content), 8) if content[at : at + 5] == b"GCOL\x01"]
+
+
+def ends(heap: bytes) -> bool:
+    """Whether HDF5 comes to the end of a list: else it goes on for ever, and the test with it."""
+    at, length = 16, int.from_bytes(heap[8:16], "little")
+    while at + 16 <= length:
+        size = int.from_bytes(heap[at + 8 : at + 16], "little")
+        size = 16 + -(-size // 8) * 8 if any(heap[at : at + 2]) else size
+        if not 0 < size <= length - at:
+            return False
+        at += size
+    return True
+
+
+def rows_are_there(path: Path) -> bool:
+    with cars_rt.open(path) as found:
+        there = np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])
+    return there and found.counts.dims == ("y", "x", "raman_shift")
+
+
+@pytest.mark.parametrize(
+    ("sector", "filling", "partial"),
+    [(0, b"\0", False), (1, b"\0", True), (1, b"\xff", False), (7, b"\xff", False)],
+)
+def test_a_spoiled_list_of_texts_costs_those_texts(
+    sector: int, filling: bytes, partial: bool, tmp_path: Path
+) -> None:
+    """HDF5 went through it for ever, the recorder's start and Ctrl-C with it."""
+    recording = written(tmp_path / "scan.h5", scan=(6, 10), source="some words " * 60)
+    if partial:
+        recording.fail()
+    path = recording.partial if partial else closed(recording)
+    heap = lists_of(path.read_bytes())[0]
+    put(path, heap + 512 * sector, filling * 512)
+    for kind in (Read, Changed):
+        with kind(path) as file:  # type: ignore[abstract]
+            file.seek(heap)
+            file.readinto(found := bytearray(4096))
+        assert ends(found) or found[:4] != b"GCOL"
+    assert not is_of_process(path)  # as a recorder asks that begins
+    contents = repair(path)
+    content = contents.path.read_bytes()
+    assert all(ends(content[each:]) for each in lists_of(content))
+    assert contents.rows == {"raw": 60} and contents.damage == "" and rows_are_there(contents.path)
+    assert contents.complete == (sector == 7 and not partial)  # that is behind the texts
+    with h5py.File(contents.path) as file:
+        assert file["entry/data/counts"].shape == (6, 10, len(AXIS))
+    assert not repair(contents.path).changed
+
+
+def test_a_long_list_of_texts_that_is_spoiled_is_refused(tmp_path: Path) -> None:
+    """Its length may be what is spoiled, and what lies behind something else."""
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        file.attrs["text"] = "some words " * 1000
+    path = tmp_path / "file.h5"
+    (heap,) = lists_of(path.read_bytes())
+    put(path, heap + 24, b"\xff")
+    with Read(path) as read, pytest.raises(OSError, match="texts in it are damaged"):
+        read.seek(heap)
+        read.readinto(bytearray(4096))  # HDF5 begins so
+
+
+def kind_of(path: Path, place: str, name: str) -> int:
+    """Where the type of an attribute's values is."""
+    with path.open("rb") as file:
+        found = {each: at for at, each in attributes(file, header_of(path, place))}
+    return found[name.encode()] + 16 + -(-(len(name) + 1) // 8) * 8
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "partial"),
+    [
+        ("/", "complete", False),
+        ("/", "format", False),
+        ("/", "format", True),
+        ("raw", "scan", True),
+        ("raw/raman_shift", "crc32", False),
+    ],
+)
+def test_an_attribute_of_which_the_type_is_spoiled_costs_no_other(
+    place: str, name: str, partial: bool, tmp_path: Path
+) -> None:
+    """A bit of it was the end of all that HDF5 reads behind, and of the recording."""
+    recording = written(tmp_path / "scan.h5", scan=(6, 10))
+    if partial:
+        recording.fail()
+    path = recording.partial if partial else closed(recording)
+    with h5py.File(path) as file:
+        said = set(file[place].attrs)
+    put(path, kind_of(path, place, name), b"\xff")
+    with h5py.File(path) as file, pytest.raises(RuntimeError):
+        list(file[place].attrs)
+    contents = repair(path)
+    assert contents.rows == {"raw": 60} and contents.damage == "" and rows_are_there(contents.path)
+    assert contents.complete is not partial
+    with h5py.File(contents.path) as file:
+        assert said - set(file[place].attrs) <= {"crc32", "room"}
+    assert not repair(contents.path).changed
