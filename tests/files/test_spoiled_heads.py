@@ -6,13 +6,15 @@ import h5py
 import numpy as np
 import pytest
 from helpers import AXIS
-from spoiled import COUNTS, closed, header_of, put, written
+from spoiled import COUNTS, closed, flip, header_of, put, table_of, written
 
 import cars_rt
 from cars_rt.files.heap import Changed, Read
 from cars_rt.files.recording import repair
 from cars_rt.files.recording.headers import attributes
 from cars_rt.files.written import is_of_process
+
+DARK = np.linspace(10, 90, len(AXIS)).astype(np.float32)
 
 
 def lists_of(content: bytes) -> list[int]:
@@ -116,3 +118,39 @@ def test_an_attribute_of_which_the_type_is_spoiled_costs_no_other(
     with h5py.File(contents.path) as file:
         assert said - set(file[place].attrs) <= {"crc32", "room"}
     assert not repair(contents.path).changed
+
+
+def test_axis_and_dark_whose_place_is_spoiled_are_made_anew_from_copies(tmp_path: Path) -> None:
+    """`repair` refused the file with HDF5's own words."""
+    path = closed(written(tmp_path / "scan.h5", scan=(6, 10), dark=DARK))
+    for name in ("raman_shift", "dark"):
+        flip(path, table_of(path, f"raw/{name}"))
+    contents = repair(path)
+    assert contents.complete and contents.damage == "" and rows_are_there(path)
+    with cars_rt.open(path) as found:
+        assert np.array_equal(found.raman_shift, AXIS) and np.array_equal(found.dark, DARK)
+    assert not repair(path).changed
+
+
+@pytest.mark.parametrize("scan", [(6, 10), None])
+def test_an_index_whose_place_is_spoiled_is_made_anew(scan: tuple[int, int] | None, tmp_path: Path) -> None:
+    """It cost all counts, though their positions, or their number, say which they are."""
+    path = closed(written(tmp_path / "scan.h5", scan=scan))
+    flip(path, table_of(path, "raw/index"))
+    contents = repair(path)
+    assert contents.complete and contents.damage == "" and contents.rows == {"raw": 60}
+    with h5py.File(path) as file:
+        assert np.array_equal(file["raw/index"], np.arange(60))
+    assert not repair(path).changed
+
+
+def test_a_map_that_cannot_be_deleted_is_out_of_the_way_of_another(tmp_path: Path) -> None:
+    """Half of it was gone, and none was made."""
+    path = closed(written(tmp_path / "scan.h5", scan=(6, 10)))
+    put(path, lists_of(path.read_bytes())[0], bytes(4))  # where the map says of what it is made
+    with h5py.File(path) as file, pytest.raises(KeyError):
+        file["entry/data/counts"]
+    repair(path)
+    with h5py.File(path) as file:
+        assert np.array_equal(file["entry/data/counts"][:].reshape(60, -1), COUNTS[:60])
+        assert list(file["spoiled"]) == ["entry_0"]

@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import checksums
-from cars_rt.files.hdf5 import StoredRows, stored
+from cars_rt.files.hdf5 import attribute, stored
 from cars_rt.files.places import positions
 from cars_rt.files.recording.damage import runs
-from cars_rt.files.written import columns_of, located, stored_rows
+from cars_rt.files.recording.replaced import replace
+from cars_rt.files.unreadable import UNREADABLE, is_of_file
+from cars_rt.files.written import columns_of, located, places_written, stored_rows
 from cars_rt.storage import StorageError
 
 INDEX, POSITION = "index", "position"
@@ -21,14 +24,22 @@ MOST_BETWEEN = 2**26  # spectra of a run between two that are known
 def are_spoiled(group: h5py.Group, rows: int) -> bool:
     """Whether index or position of spectra cannot be read. Raises StorageError where the system reads
     nothing."""
-    there = (_rows(group, name) for name in (INDEX, POSITION))
-    return any(not each.sound(0, rows)[1].all() for each in there if each is not None)
+    there = (_sound(group, name, rows) for name in (INDEX, POSITION))
+    return any(not each[1].all() for each in there if each is not None)
 
 
-def _rows(group: h5py.Group, name: str) -> StoredRows | None:
-    """The rows of an array; None if there is none, or it cannot be opened at all."""
+def _sound(group: h5py.Group, name: str, rows: int) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
+    """The first rows of an array, and which of them are whole: none where nothing says any more where they
+    lie. None if there is no such array, or it cannot be opened at all."""
     try:
-        return None if stored(group, name, h5py.Dataset) is None else stored_rows(group, name)
+        if (found := stored(group, name, h5py.Dataset)) is None:
+            return None
+        try:
+            return stored_rows(group, name).sound(0, rows)
+        except StorageError as error:
+            if not error.of_file or len(found) < rows:
+                raise
+        return np.zeros((rows, *found.shape[1:]), found.dtype), np.zeros(rows, bool)
     except StorageError as error:
         if not error.of_file:
             raise
@@ -38,25 +49,25 @@ def _rows(group: h5py.Group, name: str) -> StoredRows | None:
 def mend_indices(group: h5py.Group, rows: int) -> list[str]:
     """Write anew what can be known of the index and the position of spectra. Returns which of these were
     mended, as "raw/index". Raises StorageError where the system reads nothing."""
-    there = [name for name in (INDEX, POSITION) if _rows(group, name) is not None]
-    if INDEX not in there or not rows:
+    if not rows or (found := _sound(group, INDEX, rows)) is None:
         return []
-    index, known = stored_rows(group, INDEX).sound(0, rows)
+    index, known = found
     before = known.copy()
     columns = columns_of(group)
     position, placed = None, np.zeros(rows, bool)
-    if POSITION in there and columns > 0:
-        position, placed = stored_rows(group, POSITION).sound(0, rows)
+    if columns > 0 and (places := _sound(group, POSITION, rows)) is not None:
+        position, placed = places
         if position.shape != (rows, 2):
             raise StorageError(Path(group.file.filename), "has positions that are no rows and columns")
         along = position[:, 0].astype(np.int64) * columns + position[:, 1]
         both = known & placed
-        if both.any() and (along[both] == index[both]).all():  # so the recorder has written them
+        alike = both.any() and (along[both] == index[both]).all()
+        if alike or not (known.any() or places_written(group)):  # so the recorder has written them
             index = np.where(known, index, along)
             known = known | placed
         else:
             position = None
-    _between(index, known, int(group.attrs.get("announced", -1)), _lost(group))
+    _between(index, known, int(attribute(group, "announced", -1)), _lost(group))
     mended = [INDEX] if _write(group, INDEX, index, known & ~before) else []
     if position is not None:
         at = positions(index, columns).astype(position.dtype)
@@ -68,7 +79,7 @@ def mend_indices(group: h5py.Group, rows: int) -> list[str]:
 def _lost(group: h5py.Group) -> list[tuple[int, int]]:
     """Spectra that the receipt says are lost, as (first, after the last)."""
     try:
-        said = json.loads(str(group.attrs.get("ranges", "[]")))
+        said = json.loads(str(attribute(group, "ranges", "[]")))
         return [(int(first), int(first) + int(spectra)) for _, first, spectra in said]
     except (ValueError, TypeError):
         return []
@@ -96,9 +107,14 @@ def _between(
 
 def _write(group: h5py.Group, name: str, values: NDArray[np.int64], which: NDArray[np.bool_]) -> bool:
     """Write these rows, with their checksums. Returns whether there were some."""
-    dataset, _, _, sums = located(group, name)
+    dataset, rows, _, sums = located(group, name)
     for first, last in runs(which):
-        dataset[first:last] = values[first:last]
+        try:
+            dataset[first:last] = values[first:last]
+        except UNREADABLE as error:  # what says where its rows lie is spoiled
+            if not is_of_file(error):
+                raise
+            dataset = replace(dataset, values[:rows])
         if sums is not None:  # also where it was that what was spoiled
             sums[first:last] = checksums(np.asarray(values[first:last], dataset.dtype))
     return bool(which.any())

@@ -24,6 +24,8 @@ import numpy as np
 from cars_rt.files.checksum import WHOLE, checksum
 from cars_rt.files.hdf5 import numbers
 from cars_rt.files.recording.maps import Map, nexus_group, say_axes, text_of, write_bands, write_map
+from cars_rt.files.recording.replaced import put_aside
+from cars_rt.files.unreadable import UNREADABLE, is_of_file
 from cars_rt.files.written import rows_of
 from cars_rt.storage import StorageError
 
@@ -42,11 +44,30 @@ def describe(file: h5py.File, streams: Mapping[str, h5py.Group]) -> None:
     try:
         _write(made, streams)
         if ENTRY in file:  # which stays where no other one can be made
-            del file[ENTRY]
+            if _is_whole(file[ENTRY]):
+                del file[ENTRY]
+            else:
+                put_aside(file, ENTRY)
     except Exception:
         del file[NEW]
         raise
     file.move(NEW, ENTRY)
+
+
+def _is_whole(entry: h5py.Group) -> bool:
+    """Whether all of it can be found, so that it can be deleted."""
+
+    def find(_: str, each: Any) -> None:
+        if isinstance(each, h5py.Dataset) and each.chunks:
+            each.id.get_num_chunks()
+
+    try:
+        entry.visititems(find)
+    except UNREADABLE as error:
+        if not is_of_file(error):
+            raise
+        return False
+    return True
 
 
 def _write(entry: h5py.Group, streams: Mapping[str, h5py.Group]) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.checksum import WHOLE, checksum
 from cars_rt.files.hdf5 import followed, numbers_of, readable_attrs
+from cars_rt.files.recording.replaced import replace
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
@@ -32,7 +33,7 @@ def mend_shared(file: h5py.File) -> list[str]:
             if copy is None or (copy.shape, copy.dtype) != (there.shape, there.dtype):
                 continue
             if checksum(copy) == readable_attrs(there).get(WHOLE):
-                there[...] = copy  # all of its one chunk, with HDF5's checksum
+                replace(there, copy)
                 mended.append(place)
                 break
     return mended
