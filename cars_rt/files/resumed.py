@@ -325,11 +325,8 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool, delete_
         refuse_target(earlier)
         if os.path.lexists(claim.partial):
             if claim.locked and not (is_of_process(claim.partial) or _is_empty(claim.partial)):
-                raise RecordingError(
-                    f"{claim.partial} is in the way: choose another name or, if it is a recording that was "
-                    f"cut short, finish it first: cars-rt repair {typed(claim.partial)}"
-                )
-            if not claim.locked and not _attempt(claim.partial).is_of(origin):
+                _clear_way(claim, overwrite)
+            elif not claim.locked and not _attempt(claim.partial).is_of(origin):
                 raise RecordingError(
                     f"{claim.partial} is in the way, and may be in use: there are no locks there to tell; "
                     "choose another name, or move it away"
@@ -344,6 +341,20 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool, delete_
         claim.release()
         raise
     return claim
+
+
+def _clear_way(claim: Claim, overwrite: bool) -> None:
+    """Put aside what is no attempt, as far as can be seen: of one that a power failure has cut there may be
+    nothing that says so. Raises RecordingError for what can be read, and may be of use, unless overwrite is
+    given."""
+    damaged = _attempt(claim.partial).damaged
+    if not damaged and not overwrite:
+        raise RecordingError(
+            f"{claim.partial} is in the way: choose another name or, if it is a recording that was "
+            f"cut short, finish it first: cars-rt repair {typed(claim.partial)}"
+        )
+    what = "what was left there cannot be read" if damaged else "what was there are no results"
+    log.warning("%s: %s, and is %s now", claim.path, what, claim.put_aside())
 
 
 def _clear(claim: Claim, left: Path, origin: Origin, delete: bool) -> None:
