@@ -38,6 +38,7 @@ from cars_rt.slips import (
 START_AGAIN_S = 5  # start is said again about once a second
 EXPOSED = 10.0  # exposures at the same time that no camera makes; milliseconds for seconds are a thousand
 MOST_TOLD = 64  # lines of one run
+MOST_RUNS_TOLD = 16  # runs of which the start was refused, without one in between that was taken
 MANY = 2_000  # messages per second that are worth an advice
 
 
@@ -53,15 +54,14 @@ class Judge:
         self.found: Counter[str] = Counter()  # findings by kind, in all runs
         self._told: set[str] = set()  # kinds, in this run; of refused messages their sentences
         self._refused: str | None = None  # the run whose start was refused last
+        self._runs_refused = 0  # since a start was taken
         self._known: set[str] = set()  # ids of runs
         self._waited = self._since = 0  # frames before the first start, and since when they come
         self._under_way_s = 0.0  # how long before we came the run had begun, if it was not just now
         self._began = self._bytes = self._frames = self._time = 0
         self._exposure_s: float | None = None
         self._sequence = 0  # of the frame that was due before this message
-        self._gone = (
-            0  # frames that were refused since the last one: the gap that they leave is no other fault
-        )
+        self._gone = 0  # frames that were refused since the last one: their gap is no other fault
         self._end_refused = False  # that of the open run
 
     @property
@@ -151,8 +151,9 @@ class Judge:
             self.elsewhere = text
             return []
         if (refused := self.reader.refused.last) and refused != self._refused and isinstance(kind, Fault):
-            self._refused = refused  # a new run: what was wrong with the one before may be so here, too
-            self._told.clear()
+            self._refused, self._runs_refused = refused, self._runs_refused + 1
+            if self._runs_refused <= MOST_RUNS_TOLD:  # what was wrong with the one before may be so here, too
+                self._told.clear()
         if problem.kind is Kind.UNKNOWN_RUN and refused:
             return []  # what is wrong with its start was told
         if problem.kind is Kind.UNKNOWN_RUN and not self._known:
@@ -180,6 +181,7 @@ class Judge:
 
     def _start(self, start: Start, now_ns: int) -> list[str]:
         self._told.clear()
+        self._runs_refused = 0
         self._gone, self._end_refused = 0, False
         self._began, self._bytes, self._frames, self._time = now_ns, 0, 0, 0
         self._exposure_s = start.exposure_s

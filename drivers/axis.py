@@ -31,6 +31,7 @@ from cars_rt.storage import StorageError
 
 LISTS = (*TEXT, ".npy")  # of numbers, by the names of their files
 PIXELS = "pixels"  # in place of an axis: their numbers
+SENSORS = (256, 512, 640, 1024, 1280, 1340, 1600, 1650, 2048, 2560, 4096)  # pixels across usual ones
 NEXT_CM1 = 100.0  # to the laser: what is nearer is its own light
 TRIED = 50  # pixels, of which ends are judged before the instrument says how many it has
 UNKNOWN = (
@@ -194,7 +195,7 @@ class Axis:
             return _judged(np.arange(pixels, dtype=np.float64), None)
         if self._ends is not None:
             low, high = self._ends
-            if warns and low == 0 and high.is_integer() and high + 1 != pixels and self._pump_nm is None:
+            if warns and low == 0 and high + 1 in SENSORS and high + 1 != pixels and self._pump_nm is None:
                 log.warning(NUMBERS, high, pixels, PIXELS)
             return _of_ends(self._ends, self._pump_nm, pixels)
         if self._shift is not None or wavelength_nm is None or self._pump_nm is None:

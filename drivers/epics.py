@@ -61,6 +61,7 @@ DOUBTS = (
 )
 WINS = "--exposure-ms %g is taken: the images of %s say %s %g, which is that neither in s nor in ms or us"
 LEFT_OUT = "of the %d attributes of images of %s, a run says %d: those of axis and darks before others"
+SURELY = 3  # images one after the other that say that a grating moved
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FIELDS = "field(value,codec,uniqueId,dimension,timeStamp,dataTimeStamp,attribute)"
 TOLD = 20  # attributes that are told in `start`
@@ -105,7 +106,7 @@ class Epics(Instrument):
         self._pv, self._settings, self._images = pv, settings, images
         # Its first image says how the detector is set in a run.
         self._source, self._about = f"{pv} (EPICS)", scan.about() | {"triggered": True}
-        self._axis, self._exposure_s = Axis(axis), 0.0
+        self._axis, self._exposure_s, self._moved = Axis(axis), 0.0, 0
         try:
             client = import_module("p4p.client.thread")
         except ImportError as error:
@@ -175,6 +176,10 @@ class Epics(Instrument):
         Raises InstrumentError where spectra are of another kind."""
         if change := self._setting.change(now):
             raise InstrumentError(f"images of {self._pv} {change}, which ends the run")
+        moved = self._setting.moved(now)
+        self._moved = self._moved + 1 if moved else 0
+        if self._moved >= SURELY:
+            raise InstrumentError(f"images of {self._pv} {moved}, which ends the run")
         others = self._setting.others(now)
         for name in sorted(others.keys() - known):
             log.warning(OTHERS, self._pv, others[name])
@@ -182,7 +187,7 @@ class Epics(Instrument):
 
     def _described(self, value: Any, image: NDArray[Any], *, warns: bool = True) -> Acquisition:
         """A run of images like this one."""
-        self._setting = Setting.of(value, image)
+        self._setting, self._moved = Setting.of(value, image), 0
         self._rows = Rows(self._images, image.shape[0], image.dtype)
         binned, told = self._setting.binning, self._setting.told
         exposure_s = self._exposure(warns)

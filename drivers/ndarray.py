@@ -21,7 +21,6 @@ SETS = (
     "readoutspeed", "readoutport", "adcspeed", "pixelformat", "pixeltype", "bitdepth", "sensormode",
     "outputamplifier", "blacklevel",
 )  # fmt: skip
-OTHERS = " (if that changes neither axis nor dark, leave the attribute out)"
 AT_REST = 0.01  # of whatever unit: what is set to zero reads less
 #: Attributes by the names that all drivers have for them; those above go before those below.
 OURS = {
@@ -74,12 +73,19 @@ class Setting:
         then, here = self.doubtful, now.doubtful
         if then is not None and here is not None and not alike(then, here):
             return f"changed their {DOUBTFUL} from {then:g} to {here:g}"
+        then, here = self.told.get("gain"), now.told.get("gain")
+        if then is not None and here is not None and not alike(then, here):
+            return f"changed their gain from {said(then)} to {said(here)}"
+        return ""
+
+    def moved(self, now: "Setting") -> str:
+        """What by its name is set to another value now, in words, that makes other spectra; empty if nothing
+        is. A single image may say so where a reading failed."""
         for name, (was, here) in self._others(now).items():
             plain = name.lower().replace("_", "").replace(" ", "")
-            ends = name == "gain" or any(word in plain for word in SETS)
-            if ends and not alike(was, here, AT_REST):
-                remedy = "" if name == "gain" else OTHERS
-                return f"changed their {name} from {said(was)} to {said(here)}{remedy}"
+            if any(word in plain for word in SETS) and not alike(was, here, AT_REST):
+                changed = f"changed their {name} from {said(was)} to {said(here)}"
+                return f"{changed} (if that changes neither axis nor dark, leave the attribute out)"
         return ""
 
     def others(self, now: "Setting") -> dict[str, str]:

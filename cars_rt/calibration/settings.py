@@ -16,7 +16,11 @@ OF_DARKS = (
     "outputamplifier", "blacklevel", "baseline",
 )  # fmt: skip
 TEMPERATURE = "temperature"  # likewise, but it drifts, and tells no darks apart
-READINGS = (TEMPERATURE, "time", "status", "state")  # such as SensorReadoutTime, which nobody sets
+#: Likewise, of what nobody sets, such as SensorReadoutTime, or of what is no spectrograph's.
+READINGS = (
+    "temp", "time", "status", "state", "current", "power", "moving", "busy", "done", "encoder", "actual",
+    "wavemeter", "wavelengthmeter", "integrating", "objective", "filter",
+)  # fmt: skip
 ROUNDED = 1e-3  # relative: cameras round exposures to lines and clocks, and gains, and that changes no dark
 STANDS = 5e-5  # relative: by less a spectrograph's own reading varies, 0.04 nm at 800 nm,
 AT_ZERO = 1e-3  # or so much of whatever unit where it stands at zero

@@ -124,7 +124,7 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
             raise StorageError(path, f"has {name!r} in chunks of more than {MOST_CHUNK_BYTES >> 20} MB")
         refuse_packed(path, name, found)
         _refuse_converted(path, name, found)
-        if parent.file.mode == "r" and (size := _unpacked_along(found)):
+        if parent.file.mode == "r" and (size := _kept_along(found)):
             access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
             access.set_chunk_cache(CACHE_SLOTS, size, 1.0)
             found = None  # what is open already keeps its cache
@@ -132,14 +132,16 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
     return found
 
 
-def _unpacked_along(dataset: h5py.Dataset) -> int:
-    """Bytes of the packed chunks that are unpacked to read one row, where it pays to keep them for the next
-    rows; 0 where it does not."""
-    if not dataset.chunks or not dataset.id.get_create_plist().get_nfilters():
+def _kept_along(dataset: h5py.Dataset) -> int:
+    """Bytes of the chunks along one row, where it pays to keep them for the next rows: of those that are
+    unpacked, or read in pieces; 0 where it does not."""
+    if not dataset.chunks:
         return 0
     along = [-(-size // chunk) for size, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]
     size = prod((*along, *dataset.chunks, dataset.dtype.itemsize))
-    return size if LEAST_CACHE_BYTES <= size <= MOST_CHUNK_BYTES else 0
+    packed = dataset.id.get_create_plist().get_nfilters()
+    pays = size >= LEAST_CACHE_BYTES if packed else prod(along) > 1
+    return size if pays and size <= MOST_CHUNK_BYTES else 0
 
 
 def followed(parent: h5py.Group, path: str) -> Any:
@@ -280,7 +282,7 @@ class StoredRows:
             raise ValueError(f"{dataset.name} is no list of rows")
         self._dataset, self._tail, self._sums, self._missing = dataset, tail, sums, Missing(dataset)
         self._within: tuple[int, ...] = ()
-        self.together = dataset.chunks[0] if _unpacked_along(dataset) else 0  # rows that are unpacked at once
+        self.together = dataset.chunks[0] if _kept_along(dataset) else 0  # rows that are unpacked at once
         self._unit = packed_together(dataset)
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])

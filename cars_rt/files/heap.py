@@ -25,17 +25,28 @@ class Read(io.FileIO):
     """A file to be read, as h5py's driver for files of Python uses it. Raises OSError."""
 
     ended = False  # whether a list ended where it was spoiled
+    _place = 0  # of its own: the system's is shared with processes that are forked
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._place = offset if whence == os.SEEK_SET else super().seek(offset, whence)
+        return self._place
 
     def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
         """All that is asked for: zeros behind the end, as HDF5 has them."""
-        first, found = self.tell(), memoryview(buffer).cast("B")
+        first, found = self._place, memoryview(buffer).cast("B")
         done = 0
-        while done < len(found) and (size := super().readinto(found[done:])):
+        while done < len(found) and (size := self._read(first + done, found[done:])):
             done += size
         found[done:] = bytes(len(found) - done)
-        if _end(found, lambda at, head: self.seek(first + at) and super(Read, self).readinto(head)):
+        if _end(found, lambda at, head: self._read(first + at, head)):
             self.ended = True
         return len(found)
+
+    def _read(self, place: int, buffer: "memoryview | bytearray") -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self.fileno(), [buffer], place)
+        super().seek(place)
+        return super().readinto(buffer) or 0
 
 
 class Changed(Changes):

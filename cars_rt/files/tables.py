@@ -27,7 +27,7 @@ from cars_rt.files.columns import (
 from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, named_rows, titles_of
 from cars_rt.files.points import by_points
 from cars_rt.files.units import NM
-from cars_rt.physics.axis import BRIDGED, end_apart
+from cars_rt.physics.axis import end_apart, may_number
 
 MARKS = {  # the longer ones first
     b"\xff\xfe\0\0": "utf-32",
@@ -263,11 +263,11 @@ def _no_row_above(lines: list[str], split: list[list[str]], first: int, axis: ND
 
 def _no_row_apart(table: Table, rows: list[_Row], named: bool) -> None:
     """Refuse a row at an end of the axis that lies apart from those beside it: it is a setting, a sum, or
-    names of columns that are numbers. Below names a gap may be there."""
+    names of columns that are numbers. Below names a point may lie apart."""
     axis = table.axis
     with np.errstate(divide="ignore", invalid="ignore"):
-        at = end_apart(1e7 / axis if table.unit == NM else axis, bridged=BRIDGED if named else 0)
-    if at is not None:
+        at = end_apart(1e7 / axis if table.unit == NM else axis)
+    if at is not None and (may_number(axis[at], len(axis)) or not named):
         end, beside = axis[[0, 1] if at == 0 else [-1, -2]]
         far = abs((end - beside) / np.median(np.diff(axis)))
         raise TableError(
@@ -331,9 +331,9 @@ def _no_decimal_commas(
     rows: list[_Row], head: list[str], named: bool, numbering: set[int], alone: bool
 ) -> None:
     """Refuse whole numbers between commas, three or more on a line, of which some may be what stands behind a
-    decimal comma: with a leading zero, with two digits at most on every line, or such that the number before
-    is more even with them; if they are not named, with as many digits each, or with too few names. Names
-    may have commas themselves. numbering: places of columns that number lines. alone: there is no axis, and
+    decimal comma: with a leading zero, such that the number before is more even with them, or with two digits
+    at most on every line, if not each has a name of its own; if they are not named, also with as many digits
+    each, or with too few names. numbering: places of columns that number lines. alone: there is no axis, and
     two on a line are refused, too."""
     cells = [row.cells for row in rows]
     width = len(cells[0])
@@ -346,6 +346,7 @@ def _no_decimal_commas(
     short = any(
         len(set(column)) < MANY and all(re.fullmatch(r"\d\d?", cell) for cell in column) for column in behind
     )
+    short = short and not (named and _each_named(head[-1]))
     alike = not named and any(len(set(map(len, column))) == 1 for column in behind)
     names = len(cells_of(head[-1].lstrip("#%!/ "), ",")) if head and not named else 0
     if (alone and width == 2) or said or zero or short or alike or 1 < names < width:
@@ -357,10 +358,21 @@ def _no_decimal_commas(
         )
 
 
+def _each_named(line: str) -> bool:
+    """Whether each name between commas is one of its own. One may be the rest of the name before, as in
+    "Intensity, a.u.": then it has a blank before it, which not all have, or is a unit alone."""
+    names = line.split(",")[1:]
+    blank = [name != name.lstrip() for name in names]
+    return (all(blank) or not any(blank)) and not any(
+        re.fullmatch(r"a\.?u\.?|arb\.?|cps|nm|cm-?1|1/cm", name.strip(" ()[]\"'").lower()) for name in names
+    )
+
+
 def _more_even(whole: list[str], behind: list[str]) -> bool:
     """Whether the steps of whole numbers are more even with the others behind a comma, as an axis is."""
     if len(whole) < FEWEST_OF_AXIS or not all(map(str.isdecimal, behind)):
         return False
-    joined = [float(f"{one}.{other}") for one, other in zip(whole, behind, strict=True)]
-    bends, bends_of_whole = (np.abs(np.diff(np.array(each, float), 2)).mean() for each in (joined, whole))
+    before = np.array(whole, float)
+    joined = before + np.copysign(np.array(behind, float), before) / 10.0 ** np.array([*map(len, behind)])
+    bends, bends_of_whole = (np.abs(np.diff(each, 2)).mean() for each in (joined, before))
     return bool(bends < bends_of_whole / 2)

@@ -195,17 +195,21 @@ def gaps(points: FloatArray) -> NDArray[np.bool_]:
     return np.asarray(steps > WIDE * np.maximum(np.median(steps), beside))
 
 
-def end_apart(axis: FloatArray, *, bridged: float = 0) -> int | None:
-    """Which end of an axis (n,) is no pixel, 0 or -1; None: neither. It lies apart from those beside it, as a
-    setting, a sum, or names of columns that are numbers do. bridged: a gap so long may be there, in the unit
-    of the axis, but none beside 0 or 1."""
+def end_apart(axis: FloatArray) -> int | None:
+    """Which end of an axis (n,) lies apart from those beside it, 0 or -1, as a setting, a sum, or names of
+    columns that are numbers do; None: neither."""
     for at, end in (0, axis), (-1, axis[::-1]):
         steps = np.diff(end[: FEWEST + 1])
         onward = len(steps) == FEWEST and abs(np.sign(steps[1:]).sum()) == FEWEST - 1
-        apart = onward and abs(steps[0]) > WIDE * abs(np.median(steps))
-        if apart and not (abs(steps[0]) <= bridged and end[0] not in (0, 1)):
+        if onward and abs(steps[0]) > WIDE * abs(np.median(steps)):
             return at
     return None
+
+
+def may_number(value: float, pixels: int) -> bool:
+    """Whether a number in a list of so many may number them, or columns, and be no pixel's: a single point
+    may lie apart, such as one beside the resonances."""
+    return value in (0, 1, pixels - 1, pixels)
 
 
 def _cardinal_spline(place: FloatArray) -> FloatArray:

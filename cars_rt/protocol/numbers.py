@@ -227,8 +227,10 @@ class Numbers:
             two = indices.goes_on(frame.index)
         if one is None or two is None or not self._fits(frame, one.number, two.number):
             return self._jump(frame, sent)
+        late, planned = all(back) and self._may_be_late(frame), self.run and self.run.spectra
+        if late and planned is not None and two.number + len(frame.block) > planned:
+            return self._jump(frame, sent)
         before = self._as_due(frame)
-        late = all(back) and self._may_be_late(frame)
         if late:
             self._begun = Before(self.sequence, self.index, copy(sequences), copy(indices))
         if all(back):
@@ -384,4 +386,4 @@ class Numbers:
         frames, spectra = sequence - self.sequence, index - self.index
         if run is None or frames < self._refused or not 0 <= frames <= spectra:
             return False
-        return run.spectra is None or index + len(frame.block) <= run.spectra
+        return not spectra or run.spectra is None or index + len(frame.block) <= run.spectra

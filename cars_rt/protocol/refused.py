@@ -17,6 +17,8 @@ class RefusedStarts:
 
     def note(self, parts: Sequence[Part], why: str) -> None:
         """A message was refused: keep it in mind if it is a start, as far as that can be read."""
+        if not parts or not bytes(parts[0]).endswith(b".start"):
+            return
         try:
             header = unpack(parts[1])
             run = name_of(header.get("run"), "run")

@@ -2,7 +2,8 @@
 
 from cars_rt.protocol.messages import Frame
 
-ENOUGH = 2  # falls that no damaged number explains
+#: Falls, one directly after the other: no damaged number explains them, nor a counter that begins again.
+ENOUGH = 2
 
 
 class Serpentine:
@@ -10,7 +11,9 @@ class Serpentine:
 
     def __init__(self) -> None:
         self._last: tuple[int, int] | None = None  # sequence and index, as they were sent
-        self._falls = 0
+        self._fell = -1  # sequence of the frame at which index fell last
+        self._falls = 0  # one directly after the other
+        self._told = False
 
     def fall(self, frame: Frame, columns: int) -> str:
         """That index falls within lines of so many columns, once; empty otherwise."""
@@ -19,9 +22,11 @@ class Serpentine:
             return ""
         if last[1] // columns != frame.index // columns:
             return ""
-        self._falls += 1
-        if self._falls != ENOUGH:
+        self._falls = self._falls + 1 if self._fell == frame.sequence - 1 else 1
+        self._fell = frame.sequence
+        if self._falls < ENOUGH or self._told:
             return ""
+        self._told = True
         return (
             f"index falls from {last[1]} to {frame.index} within a line, as of a scan there and back; see "
             "'Scans that are not row by row' in docs/protocol.md"

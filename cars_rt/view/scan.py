@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,7 +15,9 @@ from cars_rt.view.grid import Floats, Grid, Trail
 from cars_rt.view.quantity import Kind, Quantity
 
 PLANE_BYTES = 16e6  # of the map of one band: four million cells
-MOST_PAUSES, ALIKE = 16, 1.25  # the longest ones are kept; about as long is within this factor
+LEAST_PAUSE_S = 5.0  # shorter ones mean nothing in any run
+MOST_PAUSES, ALIKE = 256, 1.25  # the last ones are kept; about as long is within this factor
+PASSED = 10  # times as many bundles as lay between two pauses: then no other one is expected
 TRAIL_ROWS = 16_384  # moments of point measurements that are kept apart
 
 
@@ -64,8 +66,9 @@ class Scan:
         self.end: End | None = None
         self.begun = time.monotonic()
         self.touched = self.begun  # when anything came last
-        self._bundled = self.begun  # when a bundle came last
-        self._pauses: list[float] = []  # s, between two bundles; the longest ones, longest first
+        self._bundled: float | None = None  # when a bundle came last
+        self._bundles = 0
+        self._pauses: deque[tuple[float, int]] = deque(maxlen=MOST_PAUSES)  # s, and the bundle behind each
 
     def _grid(self, depth: int, most_bytes: float) -> Grid:
         if self.start.scan is None:
@@ -91,9 +94,14 @@ class Scan:
     @property
     def between_s(self) -> float:
         """For so long nothing comes in this run though all is well, as far as that is known: such as between
-        planes of a stack. What came once may be the instrument held up; about as long twice is expected."""
-        twice = (less for more, less in pairwise(self._pauses) if more <= ALIKE * less)
-        return max(self.start.exposure_s or 0.0, next(twice, 0.0))
+        planes of a stack. What came once may be the instrument held up; about as long twice is expected, as
+        long as it goes on."""
+        expected = self.start.exposure_s or 0.0
+        for (more, one), (less, other) in pairwise(sorted(self._pauses, reverse=True)):
+            passed = self._bundles - max(one, other)
+            if more <= ALIKE * less and passed <= PASSED * abs(one - other):
+                return max(expected, less)
+        return expected
 
     @property
     def thinned(self) -> bool:
@@ -105,8 +113,9 @@ class Scan:
         bands = frame.bands or ()
         values = np.asarray(frame.block, np.float32)
         self._touch(frame)
-        self._pauses = sorted([*self._pauses, self.touched - self._bundled], reverse=True)[:MOST_PAUSES]
-        self._bundled = self.touched
+        if self._bundled is not None and (pause_s := self.touched - self._bundled) > LEAST_PAUSE_S:
+            self._pauses.append((pause_s, self._bundles))
+        self._bundled, self._bundles = self.touched, self._bundles + 1
         if bands != self.bands:
             self._change_bands(bands)
         for number, band in enumerate(bands[: values.shape[1]]):

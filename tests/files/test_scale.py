@@ -83,12 +83,18 @@ def test_an_axis_that_is_none_is_named_and_not_the_spectra(tmp_path: Path) -> No
 def test_a_number_that_lies_apart_at_an_end_is_no_pixels(tmp_path: Path) -> None:
     """`0` above an axis, as pandas names a column without a name, moved every pixel by one."""
     falling, nm = SHIFT[::-1], WAVELENGTH[::-1]
-    for axis in [0, *SHIFT[1:]], [*falling[1:], 0], [1, *SHIFT[:-1] - 400], [*SHIFT[1:], 1200], [0, *nm[1:]]:
+    for axis in (
+        [0, *SHIFT[1:]],
+        [*falling[1:], 0],
+        [1, *SHIFT[:-1] - 400],
+        [0, *nm[1:]],
+        [PIXELS, *SHIFT[1:]],
+    ):
         with pytest.raises(
             SpectraError, match=r"axis\.csv: its (first|last) number, .* is no pixel's, since"
         ):
             with_axis(tmp_path, column(axis))
-    assert with_axis(tmp_path, column([*SHIFT[1:], 1100])).raman_shift[-1] == 1100
+    assert with_axis(tmp_path, column([*SHIFT[1:], 1300])).raman_shift[-1] == 1300  # beside the resonances
     with pytest.raises(SpectraError, match="2"):
         with_axis(tmp_path, "500\n502\n")
 

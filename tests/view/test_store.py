@@ -22,7 +22,7 @@ from cars_rt.view.peaks import peaks
 from cars_rt.view.picture import SCREEN, Picture, Window, rgba
 from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
 from cars_rt.view.region import Region
-from cars_rt.view.scan import Scan
+from cars_rt.view.scan import PASSED, Scan
 from cars_rt.view.settings import ViewSettings
 from cars_rt.view.store import Store
 from cars_rt.view.trace import Curve, Waterfall
@@ -81,7 +81,7 @@ def test_a_scan_far_larger_than_memory_is_kept_within_the_bound() -> None:
 def test_for_how_long_nothing_comes_is_known_from_the_exposure_and_from_what_came_twice() -> None:
     def see(*pauses: float) -> float:
         for pause in pauses:
-            scan._bundled -= pause
+            scan._bundled = time.monotonic() - pause
             scan.take_bundle(bundle(0, np.ones((1, 1))))
             scan.take_spectra(raman(0, np.ones((1, 160))))  # right after it, which says nothing
         return scan.between_s
@@ -98,6 +98,8 @@ def test_for_how_long_nothing_comes_is_known_from_the_exposure_and_from_what_cam
         assert pause <= see(*plane, pause, *plane, 1.1 * pause) < 1.2 * pause
         assert pause <= see(*plane, pause) < 1.2 * pause
         assert pause <= see(*plane, 600, *plane, 180) < 1.2 * pause  # longer ones are no rule either
+        assert see(*(len(plane) + 1) * PASSED * 4 * [0.05]) == 0  # and what comes no more is expected no more
+    assert a_scan(2, 3).between_s == 0
 
 
 def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:
