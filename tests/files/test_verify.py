@@ -223,6 +223,7 @@ def test_results_that_were_rounded_may_differ_by_as_much(bits: int, path: Path) 
     with h5py.File(path, "r+") as file:
         results = file["raman/raman"]
         results[:] = Packing("none", bits).rounded(results[:])
+        file.flush()
         assert "computed again" in untrue(path)
         results.attrs["mantissa_bits"] = bits
     assert "computed again" not in untrue(path)

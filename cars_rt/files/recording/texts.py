@@ -39,7 +39,8 @@ def have_lost_texts(path: Path) -> bool:
 
 def mend_texts(file: h5py.File, gone: Gone) -> None:
     """Write anew what a recording says of itself and cannot be read: as another place in it has it, or that
-    it is not known. Nothing of such a receipt counts. gone: what is not even listed any more."""
+    it is not known. Nothing of such a receipt counts. gone: what is not even listed any more. Raises OSError
+    where the system reads nothing."""
     places: dict[str, h5py.Group] = {"/": file}
     for stream in MAIN_ARRAY:
         try:
@@ -52,8 +53,8 @@ def mend_texts(file: h5py.File, gone: Gone) -> None:
             listed = set(place.attrs)
         except UNREADABLE:
             continue  # as above
-        sound = {each for each, value in readable_attrs(place).items() if _is_sound(value)}
-        spoiled = (listed - sound) | set(gone.get(name, ()))
+        spoiled = {each for each in listed if not _is_sound(attribute(place, each))}
+        spoiled |= set(gone.get(name, ()))
         if not spoiled:
             continue
         log.warning("%s: %s of %s cannot be read", file.filename, ", ".join(sorted(spoiled)), name)
@@ -73,14 +74,14 @@ def _said_by(places: Iterable[h5py.Group], names: set[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for place in places:
         there = {name: attribute(place, name) for name in names - set(found)}
-        found |= {name: value for name, value in there.items() if value is not None and _is_sound(value)}
+        found |= {name: value for name, value in there.items() if _is_sound(value)}
     return found
 
 
 def _is_sound(value: Any) -> bool:
-    """Whether a text is of characters; anything else is what it is."""
+    """Whether it was read, and of a text, that it is of characters."""
     try:
         str(value).encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return value is not None
