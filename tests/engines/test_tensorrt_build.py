@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,20 +24,23 @@ from cars_rt.engines.tensorrt.layers import parse_layers, read_layers
 from cars_rt.engines.tensorrt.product import RTX
 from cars_rt.engines.tensorrt.recipe import Key, profile_of, profiles, recipe
 
+NOT_SHIPPED = ("specnet", "cnn-gru")
+WIDER = {"cnn-large"}  # than one that is shipped, with the same graph
 
-@pytest.fixture(scope="module")
-def networks() -> dict[str, Graph]:
-    """Every network of the registry for the camera's axis, untrained."""
+
+def untrained(name: str) -> Graph:
+    """A network of the registry for the camera's axis."""
     made = pytest.importorskip("networks", reason="networks are made with torch")
-    return {name: compose(made.untrained(name), CAMERA) for name in made.NAMES}
+    return compose(made.untrained(name), CAMERA)
 
 
-NETWORKS = ("cnn", "cnn-large", "rnn", "cnn-kk", "rnn-kk", "specnet", "cnn-gru")
-NOT_SHIPPED = ("specnet", "cnn-gru")  # the others have the graphs of shipped models, or those but wider
+def shipped(name: str) -> Graph:
+    return compose(load_model(name), CAMERA)
 
 
-def test_all_networks_of_the_registry_are_here(networks: dict[str, Graph]) -> None:
-    assert set(networks) == set(NETWORKS)
+def test_all_networks_of_the_registry_are_here() -> None:
+    made = pytest.importorskip("networks", reason="networks are made with torch")
+    assert set(made.NAMES) <= {*shipped_models(), *NOT_SHIPPED, *WIDER}
 
 
 # -- half precision, computed by ONNX Runtime as the graph says -----------------------------------------
@@ -52,7 +56,7 @@ def computed(serialized: bytes, graph: Graph, counts: NDArray[Any]) -> list[NDAr
     return found
 
 
-def check_half(graph: Graph) -> onnx.ModelProto:
+def check_half(graph: Graph, *, recurrent: bool) -> None:
     counts = spectra_of(3, graph.raman_shift)
     serialized, nodes = halve(graph.onnx)
     expected, found = computed(graph.onnx, graph, counts), computed(serialized, graph, counts)
@@ -61,24 +65,23 @@ def check_half(graph: Graph) -> onnx.ModelProto:
         error = np.abs(values - wanted).max() / np.abs(wanted).max()
         assert 0 < error < 5e-3  # half has 11 bits; 0 would be float32
     assert nodes > 0 and len(serialized) < 0.75 * len(graph.onnx)
-    return onnx.load_model_from_string(serialized)
+    model = onnx.load_model_from_string(serialized)
+    made_half = {node.op_type for node in model.graph.node if node.output[0].endswith(HALF)}
+    assert "Conv" in made_half and ("GRU" in made_half) == recurrent
 
 
 @pytest.mark.parametrize("name", shipped_models())
 def test_shipped_model_in_half_is_close_to_itself(name: str) -> None:
-    check_half(compose(load_model(name), CAMERA))
+    check_half(shipped(name), recurrent=name.startswith("rnn"))
 
 
-@pytest.mark.parametrize("name", ["rnn", *NOT_SHIPPED])
-def test_network_in_half_is_close_to_itself(name: str, networks: dict[str, Graph]) -> None:
-    model = check_half(networks[name])
-    made_half = {node.op_type for node in model.graph.node if node.output[0].endswith(HALF)}
-    assert "Conv" in made_half
-    assert ("GRU" in made_half) == (name in ("rnn", "cnn-gru"))
+@pytest.mark.parametrize("name", NOT_SHIPPED)
+def test_network_in_half_is_close_to_itself(name: str) -> None:
+    check_half(untrained(name), recurrent=name == "cnn-gru")
 
 
-def test_phases_and_counts_stay_float32(networks: dict[str, Graph]) -> None:
-    model = onnx.load_model_from_string(halve(networks["cnn"].onnx)[0])
+def test_phases_and_counts_stay_float32() -> None:
+    model = onnx.load_model_from_string(halve(shipped("cnn").onnx)[0])
     made_by = {name: node for node in model.graph.node for name in node.output}
     waiting = [node for node in model.graph.node if node.op_type in PHASE]
     assert {node.op_type for node in waiting} == set(PHASE)
@@ -114,42 +117,41 @@ def check_builds(graph: Graph, precision: str, max_batch: int, other: Graph | No
 @RTX_THERE
 @pytest.mark.parametrize("name", shipped_models())
 def test_shipped_model_builds(name: str) -> None:
-    graph, other = (compose(load_model(name), axis) for axis in (CAMERA, 700 + 0.7 * CAMERA[::-1]))
-    check_builds(graph, FLOAT16, 256 if name in ("cnn", "rnn") else 16, other)  # many take the builder long
+    other = compose(load_model(name), 700 + 0.7 * CAMERA[::-1])
+    check_builds(shipped(name), FLOAT16, 256 if name == "cnn" else 16, other)  # many take the builder long
 
 
 @RTX_THERE
 def test_retrieval_without_training_builds_in_float32() -> None:
     """Amplitudes and phases throughout: nothing in it is a network."""
-    graph = compose(load_model("kk"), CAMERA)
-    assert recipe(graph, RTX, None, 256).key.precision == FLOAT32
-    check_builds(graph, FLOAT32, 256, compose(load_model("kk"), 1.001 * CAMERA - 4))
+    check_builds(shipped("kk"), FLOAT32, 256, compose(load_model("kk"), 1.001 * CAMERA - 4))
 
 
 @RTX_THERE
 @pytest.mark.parametrize("name", NOT_SHIPPED)
-def test_network_builds(name: str, networks: dict[str, Graph]) -> None:
-    check_builds(networks[name], FLOAT16, 16)
+def test_network_builds(name: str) -> None:
+    check_builds(untrained(name), FLOAT16, 16)
 
 
 @RTX_THERE
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", ["cnn-kk", "rnn-kk"])  # in which all is that the other graphs have
 def test_shipped_model_builds_for_turing_in_half(name: str) -> None:
     """Turing has no product of float32 matrices in TensorRT-RTX, so there must be none in the graph."""
     from cars_rt.engines.tensorrt.builder import build
 
-    made = recipe(compose(load_model(name), CAMERA), RTX, TURING, 16)
+    made = recipe(shipped(name), RTX, TURING, 16)
     assert made.key.target == str(TURING)
     assert len(build(made, TURING).plan) > 10_000
 
 
 @RTX_THERE
-@pytest.mark.parametrize(("name", "steps"), [("rnn", 84), ("rnn-kk", 84), ("cnn-gru", 1000)])
-def test_recurrent_layers_see_a_fixed_length(name: str, steps: int, networks: dict[str, Graph]) -> None:
+@pytest.mark.parametrize(
+    ("make", "name", "steps"), [(shipped, "rnn", 84), (shipped, "rnn-kk", 84), (untrained, "cnn-gru", 1000)]
+)
+def test_recurrent_layers_see_a_fixed_length(make: Callable[[str], Graph], name: str, steps: int) -> None:
     """Else each step would be a matrix product of its own; only the batch varies."""
-    loops = [
-        layer for layer in read_layers(recipe(networks[name], RTX, None, 16)) if layer.kind == "loop output"
-    ]
+    layers = read_layers(recipe(make(name), RTX, None, 16))
+    loops = [layer for layer in layers if layer.kind == "loop output"]
     lengths = [layer.output for layer in loops if layer.output.startswith(f"half ({steps}, ")]
     assert len(lengths) >= 2 * 2  # two layers, two directions
     assert all(re.match(r"half \(\d+, (1, )?-1, \d+\)", layer.output) for layer in loops)
