@@ -227,7 +227,8 @@ class Numbers:
             two = indices.goes_on(frame.index)
         if one is None or two is None or not self._fits(frame, one.number, two.number):
             return self._jump(frame, sent)
-        late, planned = all(back) and self._may_be_late(frame), self.run and self.run.spectra
+        late = all(back) and self._may_be_late(frame)
+        planned = self.run.spectra if self.run else None
         if late and planned is not None and two.number + len(frame.block) > planned:
             return self._jump(frame, sent)
         before = self._as_due(frame)
