@@ -6,12 +6,11 @@ import h5py
 import numpy as np
 import pytest
 from helpers import AXIS
-from spoiled import COUNTS, closed, flip, header_of, put, table_of, written
+from spoiled import COUNTS, closed, flip, put, table_of, written
 
 import cars_rt
 from cars_rt.files.heap import Changed, Read
 from cars_rt.files.recording import repair
-from cars_rt.files.recording.headers import attributes
 from cars_rt.files.written import is_of_process
 
 DARK = np.linspace(10, 90, len(AXIS)).astype(np.float32)
@@ -80,44 +79,6 @@ def test_a_long_list_of_texts_that_is_spoiled_is_refused(tmp_path: Path) -> None
     with Read(path) as read, pytest.raises(OSError, match="texts in it are damaged"):
         read.seek(heap)
         read.readinto(bytearray(4096))  # HDF5 begins so
-
-
-def kind_of(path: Path, place: str, name: str) -> int:
-    """Where the type of an attribute's values is."""
-    with path.open("rb") as file:
-        found = {each: at for at, each in attributes(file, header_of(path, place))}
-    return found[name.encode()] + 16 + -(-(len(name) + 1) // 8) * 8
-
-
-@pytest.mark.parametrize(
-    ("place", "name", "partial"),
-    [
-        ("/", "complete", False),
-        ("/", "format", False),
-        ("/", "format", True),
-        ("raw", "scan", True),
-        ("raw/raman_shift", "crc32", False),
-    ],
-)
-def test_an_attribute_of_which_the_type_is_spoiled_costs_no_other(
-    place: str, name: str, partial: bool, tmp_path: Path
-) -> None:
-    """A bit of it was the end of all that HDF5 reads behind, and of the recording."""
-    recording = written(tmp_path / "scan.h5", scan=(6, 10))
-    if partial:
-        recording.fail()
-    path = recording.partial if partial else closed(recording)
-    with h5py.File(path) as file:
-        said = set(file[place].attrs)
-    put(path, kind_of(path, place, name), b"\xff")
-    with h5py.File(path) as file, pytest.raises(RuntimeError):
-        list(file[place].attrs)
-    contents = repair(path)
-    assert contents.rows == {"raw": 60} and contents.damage == "" and rows_are_there(contents.path)
-    assert contents.complete is not partial
-    with h5py.File(contents.path) as file:
-        assert said - set(file[place].attrs) <= {"crc32", "room"}
-    assert not repair(contents.path).changed
 
 
 def test_axis_and_dark_whose_place_is_spoiled_are_made_anew_from_copies(tmp_path: Path) -> None:

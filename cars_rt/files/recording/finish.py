@@ -17,7 +17,6 @@ from cars_rt.files.extent import mend as mend_extent
 from cars_rt.files.hdf5 import attribute, changed, opened, stored
 from cars_rt.files.recording.claim import Claim, give_name
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
-from cars_rt.files.recording.headers import mend_headers
 from cars_rt.files.recording.mended import mend
 from cars_rt.files.recording.settled import count, settle
 from cars_rt.files.written import MADE_FROM, PROCESS
@@ -66,12 +65,11 @@ def finish(
         # began to read just now, may hold HDF5's lock a little longer. That must cost no file.
         ours = made is not None and claim.locked
         mend_extent(partial)
-        gone = mend_headers(partial) if made is None else {}
         if made is None:
             _refuse_begun(partial)
         with changed(partial, locking=not ours) as file:
             if made is None:
-                mend(file, gone)
+                mend(file)
             counted = settle(file)
             complete = bool(attribute(file, "complete"))
         _refuse_exchanged(partial, made)

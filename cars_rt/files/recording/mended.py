@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import h5py
 
 from cars_rt.files.hdf5 import attribute, stored
-from cars_rt.files.recording.headers import Gone
 from cars_rt.files.recording.indices import are_spoiled, mend_indices
 from cars_rt.files.recording.left import find_left
 from cars_rt.files.recording.shared import mend_shared, spoiled
@@ -24,11 +23,11 @@ def is_spoiled(file: h5py.File, rows: Mapping[str, int]) -> bool:
     return bool(spoiled(file)) or any(are_spoiled(file[name], each) for name, each in rows.items())
 
 
-def mend(file: h5py.File, gone: Gone | None = None) -> list[str]:
-    """Have texts, axis and dark, rows, and what says which these are, as they were. gone: attributes that
-    `mend_headers` took out. Returns what of it was otherwise, as "raw/dark". What cannot be read stays as it
-    is: `count` says that of a stream. Raises OSError where the system reads nothing."""
-    mend_texts(file, gone or {})
+def mend(file: h5py.File) -> list[str]:
+    """Have texts, axis and dark, rows, and what says which these are, as they were. Returns what of it was
+    otherwise, as "raw/dark". What cannot be read stays as it is: `count` says that of a stream. Raises
+    OSError where the system reads nothing."""
+    mend_texts(file)
     mended = mend_shared(file)
     for stream, main in MAIN_ARRAY.items():
         try:

@@ -10,7 +10,6 @@ from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, 
 from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.finish import Contents, finish, tell, told
-from cars_rt.files.recording.headers import mend_headers
 from cars_rt.files.recording.mended import is_spoiled, mend
 from cars_rt.files.recording.settled import count, settle
 from cars_rt.files.recording.texts import have_lost_texts
@@ -74,8 +73,7 @@ def _as_it_was(path: Path, *, locked: bool) -> Contents:
     if are_under_way(path) and not locked:
         raise InUseError(f"{path} is being changed, or was: {NOBODY_TELLS}")
     completed = locked and os.access(path, os.W_OK) and complete(path)
-    gone, whole = mend_headers(path), False
-    done = not gone and not have_lost_texts(path)
+    done, whole = not have_lost_texts(path), False
     if done:
         with opened(path) as file:
             counted, as_planned = count(file), bool(attribute(file, "complete"))
@@ -85,7 +83,7 @@ def _as_it_was(path: Path, *, locked: bool) -> Contents:
         counted.tell(path)
     else:
         with changed(path) as file:
-            if mend(file, gone) or not done:
+            if mend(file) or not done:
                 done, counted = False, settle(file)  # the map is made of what was mended
                 as_planned = bool(file.attrs["complete"])
             else:

@@ -11,7 +11,6 @@ import h5py
 from cars_rt.files.hdf5 import attribute, readable_attrs, stored
 from cars_rt.files.heap import Read, watched
 from cars_rt.files.measurement import ABOUT
-from cars_rt.files.recording.headers import Gone
 from cars_rt.files.unreadable import UNREADABLE
 from cars_rt.files.written import DAMAGE, FORMAT, FORMAT_VERSION
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -37,10 +36,10 @@ def have_lost_texts(path: Path) -> bool:
         return content.ended
 
 
-def mend_texts(file: h5py.File, gone: Gone) -> None:
+def mend_texts(file: h5py.File) -> None:
     """Write anew what a recording says of itself and cannot be read: as another place in it has it, or that
-    it is not known. Nothing of such a receipt counts. gone: what is not even listed any more. Raises OSError
-    where the system reads nothing."""
+    it is not known. Nothing of such a receipt counts. Raises OSError where the system
+    reads nothing."""
     places: dict[str, h5py.Group] = {"/": file}
     for stream in MAIN_ARRAY:
         try:
@@ -54,7 +53,6 @@ def mend_texts(file: h5py.File, gone: Gone) -> None:
         except UNREADABLE:
             continue  # as above
         spoiled = {each for each in listed if not _is_sound(attribute(place, each))}
-        spoiled |= set(gone.get(name, ()))
         if not spoiled:
             continue
         log.warning("%s: %s of %s cannot be read", file.filename, ", ".join(sorted(spoiled)), name)
@@ -65,7 +63,7 @@ def mend_texts(file: h5py.File, gone: Gone) -> None:
             anew |= {each: value for each, value in NO_HEAD.items() if each in spoiled}
         elif spoiled & set(NO_RECEIPT):
             anew |= NO_RECEIPT
-        for each in spoiled & listed:
+        for each in spoiled:
             del place.attrs[each]  # anew in another place: there, what is spoiled would be read
         place.attrs.update(anew)
 
