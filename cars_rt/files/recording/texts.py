@@ -38,8 +38,8 @@ def have_lost_texts(path: Path) -> bool:
 
 def mend_texts(file: h5py.File) -> None:
     """Write anew what a recording says of itself and cannot be read: as another place in it has it, or that
-    it is not known. Nothing of such a receipt counts. Raises OSError where the system
-    reads nothing."""
+    it is not known. Nothing of such a receipt counts. Raises OSError where the system reads
+    nothing."""
     places: dict[str, h5py.Group] = {"/": file}
     for stream in MAIN_ARRAY:
         try:
