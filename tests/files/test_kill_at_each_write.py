@@ -36,7 +36,7 @@ MODEL = {"name": "cnn", "sha256": "ab" * 32, "flags": "a b", "deviation": "yes"}
 CLOSING, CLOSED = 1_000, 1_001  # after every spectrum was flushed
 NOTE = struct.Struct("<3Q")  # see noted_writes.cpp
 BYTES, LENGTH, FLUSHED = 0, 1, 2
-STEP, LAST = int(os.environ.get("KILL_EVERY", "90")), 40  # each so-many-th write, and the last ones
+STEP, LAST = int(os.environ.get("KILL_EVERY", "150")), 40  # each so-many-th write, and the last ones
 
 
 def record(path: Path, packing: Packing, planned: int | None) -> None:
