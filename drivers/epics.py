@@ -176,11 +176,11 @@ class Epics(Instrument):
         Raises InstrumentError where spectra are of another kind."""
         if change := self._setting.change(now):
             raise InstrumentError(f"images of {self._pv} {change}, which ends the run")
-        moved = self._setting.moved(now)
+        others = self._setting.others(now)
+        moved = self._setting.moved(now) if others else ""  # which is one of them
         self._moved = self._moved + 1 if moved else 0
         if self._moved >= SURELY:
             raise InstrumentError(f"images of {self._pv} {moved}, which ends the run")
-        others = self._setting.others(now)
         for name in sorted(others.keys() - known):
             log.warning(OTHERS, self._pv, others[name])
         return set(others)

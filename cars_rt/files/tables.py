@@ -27,7 +27,7 @@ from cars_rt.files.columns import (
 from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, named_rows, titles_of
 from cars_rt.files.points import by_points
 from cars_rt.files.units import NM
-from cars_rt.physics.axis import end_apart, may_number
+from cars_rt.physics.axis import end_apart
 
 MARKS = {  # the longer ones first
     b"\xff\xfe\0\0": "utf-32",
@@ -265,9 +265,7 @@ def _no_row_apart(table: Table, rows: list[_Row], named: bool) -> None:
     """Refuse a row at an end of the axis that lies apart from those beside it: it is a setting, a sum, or
     names of columns that are numbers. Below names a point may lie apart."""
     axis = table.axis
-    with np.errstate(divide="ignore", invalid="ignore"):
-        at = end_apart(1e7 / axis if table.unit == NM else axis)
-    if at is not None and (may_number(axis[at], len(axis)) or not named):
+    if (at := end_apart(axis, float(table.unit == NM), numbering=named)) is not None:
         end, beside = axis[[0, 1] if at == 0 else [-1, -2]]
         far = abs((end - beside) / np.median(np.diff(axis)))
         raise TableError(

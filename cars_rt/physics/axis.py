@@ -195,21 +195,19 @@ def gaps(points: FloatArray) -> NDArray[np.bool_]:
     return np.asarray(steps > WIDE * np.maximum(np.median(steps), beside))
 
 
-def end_apart(axis: FloatArray) -> int | None:
+def end_apart(axis: FloatArray, nm: float = 0.0, *, numbering: bool = False) -> int | None:
     """Which end of an axis (n,) lies apart from those beside it, 0 or -1, as a setting, a sum, or names of
-    columns that are numbers do; None: neither."""
-    for at, end in (0, axis), (-1, axis[::-1]):
-        steps = np.diff(end[: FEWEST + 1])
-        onward = len(steps) == FEWEST and abs(np.sign(steps[1:]).sum()) == FEWEST - 1
-        if onward and abs(steps[0]) > WIDE * abs(np.median(steps)):
-            return at
+    columns that are numbers do; None: neither. nm: how many one of its unit is, 0 where it is in cm-1.
+    numbering: only a number that may number pixels or columns: a single point may lie apart, such as one
+    beside the resonances."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift = 1e7 / (nm * axis) if nm else axis
+        for at, end in (0, shift), (-1, shift[::-1]):
+            steps = np.diff(end[: FEWEST + 1])
+            onward = len(steps) == FEWEST and abs(np.sign(steps[1:]).sum()) == FEWEST - 1
+            if onward and abs(steps[0]) > WIDE * abs(np.median(steps)):
+                return None if numbering and axis[at] not in (0, 1, len(axis) - 1, len(axis)) else at
     return None
-
-
-def may_number(value: float, pixels: int) -> bool:
-    """Whether a number in a list of so many may number them, or columns, and be no pixel's: a single point
-    may lie apart, such as one beside the resonances."""
-    return value in (0, 1, pixels - 1, pixels)
 
 
 def _cardinal_spline(place: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from cars_rt.files.hdf5 import are_numbers
 from cars_rt.files.spectra import SpectraError, WavelengthError
 from cars_rt.files.tables import decoded, plain
 from cars_rt.files.units import CM1, NM, is_shift, nm_per, unit_in
-from cars_rt.physics.axis import end_apart, from_wavelength, is_numbering, may_be_wavelengths, may_number
+from cars_rt.physics.axis import end_apart, from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.storage import read_bytes
 
 MOST_AXIS_BYTES = 2**22
@@ -131,9 +131,7 @@ def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise SpectraError(f"{path} must hold a list of finite numbers, one for each pixel")
     nm = nm_per(unit) or (1.0 if not unit and len(values) > 3 and may_be_wavelengths(values[1:-1]) else 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        at = end_apart(1e7 / (nm * values) if nm else values)
-    if at is not None and may_number(values[at], len(values)):
+    if (at := end_apart(values, nm, numbering=True)) is not None:
         which, beside = ("first", values[1]) if at == 0 else ("last", values[-2])
         raise SpectraError(
             f"{path}: its {which} number, {values[at]:g}, is no pixel's, since it lies apart from the others "

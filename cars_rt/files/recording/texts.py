@@ -29,10 +29,14 @@ SHARED = ABOUT.keys() - {"block", "calibration"}
 def have_lost_texts(path: Path) -> bool:
     """Whether a list of texts ends at what a disk has spoiled. Of what a map is made of is such a list, too.
     Raises OSError."""
+
+    def look(_: str, place: h5py.Group | h5py.Dataset) -> None:
+        readable_attrs(place)
+
     with Read(path) as content, watched(path, content) as file:
-        readable_attrs(file)
+        look("/", file)
         with suppress(*UNREADABLE):
-            file.visititems(lambda _, place: [readable_attrs(place)].clear())
+            file.visititems(look)
         return content.ended
 
 
