@@ -53,6 +53,19 @@ def recording(
     assert not thread.is_alive()
 
 
+@contextmanager
+def recording_both(folder: Path) -> Iterator[tuple[Published, Published, Recorder]]:
+    """A recorder of counts and results, and who publishes them."""
+    with (
+        Published() as raw,
+        Published("raman") as raman,
+        recording(folder, idle=False, raw=raw.address, raman=raman.address) as (recorder, _),
+    ):
+        raw.wait()
+        raman.wait()
+        yield raw, raman, recorder
+
+
 class Camera:
     """Sends one spectrum after the other of a run that plans more of them."""
 
@@ -474,13 +487,7 @@ def test_a_stream_that_goes_on_after_its_publisher_had_ended_is_recorded(
 ) -> None:
     """The daemon is killed, or stopped, and takes its time to come back, while the driver goes on."""
     monkeypatch.setattr("cars_rt.sockets.subscriber.VANISHED_S", 0.0)
-    with (
-        Published() as raw,
-        Published("raman") as raman,
-        recording(tmp_path, idle=False, raw=raw.address, raman=raman.address) as (recorder, _),
-    ):
-        raw.wait()
-        raman.wait()
+    with recording_both(tmp_path) as (raw, raman, recorder):
         camera = Camera(raw, planned=20)
         camera.send(8)
         results = {"stream": "raman", "dtype": "float32"}
@@ -515,13 +522,7 @@ def test_a_stream_that_goes_on_after_its_publisher_had_ended_is_recorded(
 def test_a_run_id_that_is_used_again_is_said_and_its_file_waits_for_both_streams(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with (
-        Published() as raw,
-        Published("raman") as raman,
-        recording(tmp_path, idle=False, raw=raw.address, raman=raman.address) as (recorder, _),
-    ):
-        raw.wait()
-        raman.wait()
+    with recording_both(tmp_path) as (raw, raman, recorder):
         results = {"stream": "raman", "arrays": {"raman": np.zeros((1, 160), np.float32)}}
         for runs in (1, 2):
             raw.say(a_start(), a_frame(0, spectra_of(1)), an_end(1))
