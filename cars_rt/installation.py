@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 from functools import cache
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +17,15 @@ def python(*arguments: str) -> list[str]:
     """The command of a process of our own, where no file in the current folder, such as random.py, takes a
     module's place."""
     return [sys.executable, "-P", *arguments]
+
+
+def package_version(package: str) -> str | None:
+    """The version of a package as installed; None if it is not there, or is by other means than pip. Nothing
+    is imported."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def pip_install(*requirements: str) -> str:

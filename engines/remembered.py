@@ -18,7 +18,7 @@ import platform
 import time
 from contextlib import suppress
 from dataclasses import asdict, fields
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,6 +29,7 @@ from cars_rt.engines.rehearsal import Tried
 from cars_rt.engines.tensorrt.gpu import find_gpu
 from cars_rt.engines.tensorrt.plans import default_folder
 from cars_rt.engines.tensorrt.product import PRODUCTS
+from cars_rt.installation import package_version
 from cars_rt.printable import printable
 from cars_rt.storage import read_bytes, write_text
 
@@ -175,12 +176,9 @@ def _number(value: Any) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
     foreign = {entry.dist.name for entry in entry_points(group=GROUP) if entry.dist is not None}
-    for package in sorted({*PACKAGES, *foreign}):
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    found = {package: package_version(package) for package in sorted({*PACKAGES, *foreign})}
+    return {package: version for package, version in found.items() if version is not None}
 
 
 def _gpu() -> str:

@@ -3,7 +3,6 @@
 import os
 import platform
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 
 from cars_rt import __version__
 from cars_rt.daemon.settings import DaemonSettings
@@ -14,7 +13,7 @@ from cars_rt.engines.remembered import records
 from cars_rt.engines.tensorrt.gpu import dotted, find_gpu
 from cars_rt.engines.tensorrt.plans import SUFFIX, default_folder
 from cars_rt.engines.tensorrt.product import PRODUCTS, RTX, TENSORRT
-from cars_rt.installation import install_extra, pip_install
+from cars_rt.installation import install_extra, package_version, pip_install
 from cars_rt.sockets import RECORDER_ADDRESS
 from cars_rt.sockets.free import reason_against
 from cars_rt.urgency import allowed
@@ -78,13 +77,6 @@ def read_products() -> list[ProductState]:
     ]
 
 
-def _version(package: str) -> str | None:
-    """None if it is not there, or was installed by other means than pip."""
-    with suppress(PackageNotFoundError):
-        return version(package)
-    return None
-
-
 def read_packages() -> list[Package]:
     """Versions as installed; nothing is imported."""
     return [_package(names, purpose, extra) for names, purpose, extra in PACKAGES]
@@ -92,8 +84,8 @@ def read_packages() -> list[Package]:
 
 def _package(names: tuple[str, ...], purpose: str, extra: str | None) -> Package:
     install = install_extra(extra) if extra else pip_install(names[0])
-    name = next((name for name in names if _version(name) is not None), names[0])
-    return Package(name=name, purpose=purpose, version=_version(name), install=install)
+    name = next((name for name in names if package_version(name) is not None), names[0])
+    return Package(name=name, purpose=purpose, version=package_version(name), install=install)
 
 
 def read_cache() -> CacheState:

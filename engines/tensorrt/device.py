@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.gpu import Gpu
-from cars_rt.installation import pip_install
+from cars_rt.installation import package_version, pip_install
 
 Array = NDArray[np.float32]
 
@@ -134,9 +133,7 @@ def page_aligned(rows: int, columns: int) -> Array:
 def _check_version(package: str) -> None:
     if package != "cuda-bindings":
         return
-    try:
-        found = version(package)
-    except PackageNotFoundError:  # installed by other means than pip
+    if (found := package_version(package)) is None:
         return
     if tuple(int(part) for part in found.split(".")[:3] if part.isdigit()) < CUDA_BINDINGS:
         wanted = ".".join(map(str, CUDA_BINDINGS))

@@ -6,14 +6,13 @@ They have one API, apart from what a `Product` tells apart.
 import logging
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
 from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.gpu import Gpu, dotted
 from cars_rt.engines.tensorrt.messages import Messages
-from cars_rt.installation import install_extra, pip_install, pip_uninstall
+from cars_rt.installation import install_extra, package_version, pip_install, pip_uninstall
 
 log = logging.getLogger("cars_rt.engines.tensorrt")
 
@@ -50,12 +49,12 @@ class Product:
     @property
     def installed_as(self) -> str:
         """That of the names which pip has it under."""
-        return next(filter(_version, self.packages), self.package)
+        return next(filter(package_version, self.packages), self.package)
 
     @property
     def version(self) -> str:
         """As installed; empty if by other means than pip. Nothing is imported."""
-        return _version(self.installed_as)
+        return package_version(self.installed_as) or ""
 
     @property
     def install(self) -> str:
@@ -97,7 +96,7 @@ class Product:
     @property
     def cuda(self) -> int:
         """First number of the CUDA that the installed wheel is built for, 13; 0: not known."""
-        return next((major for major in DRIVERS if _version(f"{self.package}-cu{major}")), 0)
+        return next((major for major in DRIVERS if package_version(f"{self.package}-cu{major}")), 0)
 
     def refuses(self, gpu: Gpu) -> str | None:
         """Why it cannot run on this GPU with this driver, or None if it can."""
@@ -123,7 +122,7 @@ class Product:
             return refused
         # Wheels for one CUDA and for another share a folder: nothing may be left of either.
         wheels = [f"{name}{part}" for name in self.packages for part in ("", "-bindings", "-libs")]
-        remove = pip_uninstall(*filter(_version, wheels))
+        remove = pip_uninstall(*filter(package_version, wheels))
         other = f"{self.package}-cu{gpu.cuda[0]}"
         return f"{refused}, or {other}: {remove}, then {pip_install(other)}"
 
@@ -151,13 +150,6 @@ RTX = Product(
 )
 #: The first that is installed, suits the GPU and can be loaded: TensorRT measures on the GPU what is fastest.
 PRODUCTS = (TENSORRT, RTX)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def suited(gpu: Gpu | None) -> list[Product]:

@@ -180,7 +180,7 @@ def test_runtime_says_why_it_refuses_a_plan() -> None:
 
 def test_package_that_stops_all_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cuda.bindings.driver")
-    monkeypatch.setattr(device, "version", lambda package: "12.8.0")
+    monkeypatch.setattr(device, "package_version", lambda package: "12.8.0")
     with pytest.raises(
         EngineError, match=r"cuda-bindings 12\.8\.0 .*pip install \"cuda-bindings>=12\.9\.1\""
     ):
